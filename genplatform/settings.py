@@ -1,0 +1,267 @@
+"""All settings of the deployment, read from the environment in one place.
+
+Every variable is described in docs/reference/settings.md; a test fails when one is missing there.
+Outside development (`DEBUG=1`) the secrets have no default: the process refuses to start without them.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+DEBUG: bool = env.bool("DEBUG", default=False)
+# A development secret is only a default in development: production must bring its own.
+_DEV_SECRET = {"default": "development-only-secret-" + "0" * 40} if DEBUG else {}
+SECRET_KEY: str = env.str("SECRET_KEY", **_DEV_SECRET)
+API_KEY_PEPPER: str = env.str("API_KEY_PEPPER", **_DEV_SECRET)
+WEBHOOK_SIGNING_KEY: str = env.str("WEBHOOK_SIGNING_KEY", **_DEV_SECRET)
+
+# Where the world reaches us: provider webhooks and artifact links are built on it.
+PUBLIC_URL: str = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_results",
+    "apps.accounts",
+    "apps.ledger",
+    "apps.catalog",
+    "apps.providers",
+    "apps.artifacts",
+    "apps.caching",
+    "apps.validation",
+    "apps.webhooks",
+    "apps.jobs",
+    "apps.ops",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "genplatform.urls"
+WSGI_APPLICATION = "genplatform.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- Postgres ---------------------------------------------------------------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default="postgres://app@127.0.0.1:5432/genplatform")
+}
+# Threads share a pool; a prefork child has one connection of its own (Celery closes pools around each task).
+DB_POOL_MAX: int = env.int("DB_POOL_MAX", default=10)
+DATABASES["default"]["CONN_MAX_AGE"] = 0 if DB_POOL_MAX else 600
+DATABASES["default"]["OPTIONS"] = {
+    **DATABASES["default"].get("OPTIONS", {}),
+    # A stopped Postgres must give a 503 within two seconds, a lost lock holder must not hold others.
+    "connect_timeout": 2,
+    "options": "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
+    **({"pool": {"min_size": 1, "max_size": DB_POOL_MAX, "timeout": 2}} if DB_POOL_MAX else {}),
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis ------------------------------------------------------------------------------------
+REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379").rstrip("/")
+BROKER_URL: str = env.str("BROKER_URL", default=f"{REDIS_URL}/0")
+# Rate limits, notifications and caches may be lost at any time; the broker has its own database.
+CACHE_REDIS_URL: str = env.str("CACHE_REDIS_URL", default=f"{REDIS_URL}/1")
+REDIS_TIMEOUT_S: float = env.float("REDIS_TIMEOUT_S", default=0.25)
+
+# --- Celery -----------------------------------------------------------------------------------
+CELERY_BROKER_URL = BROKER_URL
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_RESULT_EXTENDED = True
+CELERY_RESULT_EXPIRES = 7 * 86400
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_DEFAULT_QUEUE = "io"
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_MAX_TASKS_PER_CHILD = env.int("WORKER_MAX_TASKS_PER_CHILD", default=5000)
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 60,
+    "unacked_restore_interval": 2,
+    "unacked_restore_throttle": 1,
+    "max_connections": 400,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "queue_order_strategy": "priority",
+}
+CELERY_DB_REUSE_MAX = 1000
+
+# --- Web --------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = False
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": env.str("ARTIFACT_STORAGE", default="django.core.files.storage.FileSystemStorage"),
+        "OPTIONS": env.json("ARTIFACT_STORAGE_OPTIONS", default={"location": str(BASE_DIR / ".run/artifacts")}),
+    },
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedStaticFilesStorage"
+    },
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+
+_HTTPS = PUBLIC_URL.startswith("https://")
+SECURE_SSL_REDIRECT = _HTTPS and env.bool("SSL_REDIRECT", default=True)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
+SECURE_HSTS_PRELOAD = _HTTPS
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SESSION_COOKIE_SECURE = _HTTPS
+CSRF_COOKIE_SECURE = _HTTPS
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.accounts.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["apps.accounts.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["apps.accounts.throttling.TierThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apps.core.api_errors.handle",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "genplatform",
+    "DESCRIPTION": "Run AI generation in production: submit a job, get 202, poll, stream or receive a signed webhook.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- The platform -----------------------------------------------------------------------------
+# How each provider is reached. A provider without a key is not called.
+PROVIDERS: dict[str, dict[str, str]] = {
+    "wavespeed": {
+        "base_url": env.str("WAVESPEED_BASE_URL", default="https://api.wavespeed.ai"),
+        "api_key": env.str("WAVESPEED_API_KEY", default=""),
+        "webhook_secret": env.str("WAVESPEED_WEBHOOK_SECRET", default=""),
+    },
+}
+PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
+PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
+# Private and loopback addresses as callback or provider output targets: development only.
+ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
+ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
+ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
+CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
+JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
+JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=90)
+JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
+# After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
+UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)
+# After that the money stays held this long, for reconciliation, then the written policy releases it.
+UNKNOWN_HOLD_S: int = env.int("UNKNOWN_HOLD_S", default=86_400)
+IDEMPOTENCY_TTL_S: int = env.int("IDEMPOTENCY_TTL_S", default=30 * 86_400)
+WAIT_MAX_S: int = env.int("WAIT_MAX_S", default=60)
+# Requests that may wait for a job at once in one web process; beyond it the answer comes at once.
+WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=160)
+BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
+WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
+# Delay before each further attempt, seconds: ten attempts over about 75 hours.
+WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
+    "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
+)
+
+LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
+_timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+_shared = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+            "foreign_pre_chain": _shared,
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # httpx logs whole URLs at INFO: ids of jobs and, in a query, tokens.
+    "loggers": {"httpx": {"level": "WARNING"}},
+}
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        *_shared,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
