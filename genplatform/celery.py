@@ -16,7 +16,11 @@ QUEUES = ("io", "cpu", "control")
 
 # Beat only rings. Two beats, or none for ten minutes, harm nothing: every task looks at rows.
 app.conf.beat_schedule = {
-    "sweep-jobs": {"task": "jobs.sweep", "schedule": schedule(1.0), "options": {"queue": "control", "expires": 5}},
+    "sweep-jobs": {
+        "task": "jobs.sweep",
+        "schedule": schedule(1.0),
+        "options": {"queue": "control", "expires": 5},
+    },
     "sweep-deliveries": {
         "task": "webhooks.sweep",
         "schedule": schedule(2.0),

@@ -142,7 +142,9 @@ WHITENOISE_AUTOREFRESH = False
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": env.str("ARTIFACT_STORAGE", default="django.core.files.storage.FileSystemStorage"),
-        "OPTIONS": env.json("ARTIFACT_STORAGE_OPTIONS", default={"location": str(BASE_DIR / ".run/artifacts")}),
+        "OPTIONS": env.json(
+            "ARTIFACT_STORAGE_OPTIONS", default={"location": str(BASE_DIR / ".run/artifacts")}
+        ),
     },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -164,7 +166,9 @@ AUTH_PASSWORD_VALIDATORS = [
 
 _HTTPS = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = _HTTPS and env.bool("SSL_REDIRECT", default=True)
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+)
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _HTTPS
 SECURE_HSTS_PRELOAD = _HTTPS
@@ -189,7 +193,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "genplatform",
-    "DESCRIPTION": "Run AI generation in production: submit a job, get 202, poll, stream or receive a signed webhook.",
+    "DESCRIPTION": "Run AI generation in production: submit a job, poll, stream or receive a signed webhook.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
@@ -235,7 +239,7 @@ WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
 
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-_shared = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
+_shared: list[Any] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -18,7 +18,7 @@ _quiet_until = 0.0
 
 
 def ring(task: str, *, id: uuid.UUID | str, queue: str) -> None:  # noqa: A002 - the message's own word
-    """Publishes `{v, id}` for `task` on `queue` once the current transaction commits (at once without one)."""
+    """Publishes `{v, id}` for `task` on `queue` once the current transaction commits (or at once)."""
     transaction.on_commit(lambda: publish(task, id=str(id), queue=queue), robust=True)
 
 

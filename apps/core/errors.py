@@ -27,7 +27,9 @@ class InvalidRequest(DomainError):
     code, status, title = "invalid_request", 422, "The request is not valid"
 
     def __init__(self, detail: str, *, errors: list[dict[str, str]] | None = None) -> None:
-        super().__init__(detail, **({"errors": errors} if errors else {}))
+        super().__init__(detail)
+        if errors:
+            self.extra["errors"] = errors
 
     @classmethod
     def field(cls, field: str, message: str, code: str = "invalid") -> "InvalidRequest":

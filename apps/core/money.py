@@ -1,9 +1,7 @@
 """Money is Decimal in USD: unit prices with 14 decimal places, amounts with 10, never a float."""
 
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
-
-from django.db import models
+from typing import Final, TypedDict
 
 ZERO = Decimal("0E-10")
 _QUANTUM = Decimal("1E-10")
@@ -15,22 +13,17 @@ def amount(value: Decimal) -> Decimal:
 
 
 def text(value: Decimal) -> str:
-    """Plain decimal text for JSON without trailing zeros: `Decimal("0.0250000000")` → `"0.025"`, zero → `"0"`."""
+    """Plain decimal text for JSON: `Decimal("0.0250000000")` → `"0.025"`, zero → `"0"`."""
     plain = format(value, "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-class AmountField(models.DecimalField[Any, Any]):
-    """NUMERIC(20,10), USD."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.update(max_digits=20, decimal_places=10)
-        super().__init__(*args, **kwargs)
+class _Digits(TypedDict):
+    max_digits: int
+    decimal_places: int
 
 
-class UnitPriceField(models.DecimalField[Any, Any]):
-    """NUMERIC(24,14), USD for one unit."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.update(max_digits=24, decimal_places=14)
-        super().__init__(*args, **kwargs)
+# The two column types of money: `models.DecimalField(**money.AMOUNT)` is NUMERIC(20,10), USD;
+# `models.DecimalField(**money.UNIT_PRICE)` is NUMERIC(24,14), USD for one unit.
+AMOUNT: Final[_Digits] = {"max_digits": 20, "decimal_places": 10}
+UNIT_PRICE: Final[_Digits] = {"max_digits": 24, "decimal_places": 14}

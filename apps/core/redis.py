@@ -11,5 +11,8 @@ def client() -> "redis.Redis":
     """Short timeouts: what lives here may be lost, so nobody waits for it."""
     timeout = settings.REDIS_TIMEOUT_S
     return redis.Redis.from_url(
-        settings.CACHE_REDIS_URL, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=True
+        settings.CACHE_REDIS_URL,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        decode_responses=True,
     )

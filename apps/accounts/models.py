@@ -1,0 +1,101 @@
+"""Who asks: teams, their users, the tier that limits a user, and the keys that speak for them."""
+
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from apps.core import clock, money
+from apps.core.ids import uuid7
+
+
+def validate_timezone(value: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValidationError(f"{value!r} is not a time zone of the IANA database") from error
+
+
+class Tier(models.Model):
+    """What a user may do: edited by ops in the admin."""
+
+    slug = models.SlugField(primary_key=True)
+    name = models.CharField(max_length=60)
+    monthly_budget_usd = models.DecimalField(**money.AMOUNT, validators=[MinValueValidator(Decimal(0))])
+    requests_per_minute = models.PositiveIntegerField(help_text="API requests of one user, all keys together")
+    concurrency = models.PositiveIntegerField(help_text="Jobs of one user running at once")
+    max_queued = models.PositiveIntegerField(default=10_000, help_text="Jobs of one user not yet ended")
+    max_quality = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(10)],
+        help_text="Best model quality allowed",
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Team(models.Model):
+    """Owns jobs, artifacts and cached results together; another team's are invisible."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=120, unique=True)
+    # Raised to rotate the team's webhook secret, which is derived and never stored.
+    webhook_secret_version = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class User(AbstractUser):
+    """A person or service of one team. Ops staff need no team and no tier."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, blank=True, related_name="users")
+    tier = models.ForeignKey(Tier, on_delete=models.PROTECT, null=True, blank=True, related_name="users")
+    timezone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="The budget's month begins here",
+    )
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(team__isnull=True, tier__isnull=True)
+                | models.Q(team__isnull=False, tier__isnull=False),
+                name="user_has_team_and_tier_or_neither",
+            )
+        ]
+
+
+class ApiKey(models.Model):
+    """A credential. Only an HMAC of the secret is stored; the key itself is shown once."""
+
+    class Scope(models.TextChoices):
+        JOBS_WRITE = "jobs:write", "Submit and cancel jobs"
+        JOBS_READ = "jobs:read", "Read jobs, models, estimates and budget"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(
+        max_length=24, editable=False, help_text="The start of the key, to recognise it"
+    )
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    def is_valid(self, at: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
