@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
@@ -57,6 +58,11 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM is macOS' word for a zombie
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines a child wrote, for a message."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 
 
 def _run_tied(on_parent_death: str, parent: str, *command: str) -> None:

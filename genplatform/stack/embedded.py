@@ -180,12 +180,7 @@ def _up(
             time.sleep(0.05)
         child.stop(process, by=on_parent_death)
         time.sleep(0.2)
-    raise NotStarted(f"{log.name} ends with:\n{tail(log)}")
-
-
-def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, for a message."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
+    raise NotStarted(f"{log.name} ends with:\n{child.tail(log)}")
 
 
 def _psql(port: int, password: str, database: str, sql: str) -> str:

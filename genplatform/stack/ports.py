@@ -9,11 +9,12 @@ _FILE = "ports.json"
 
 
 def choose(run: Path, name: str, *, preferred: int | None = None) -> int:
-    """The port for `name` (an environment variable's name): its value, the one remembered, or a free one."""
+    """The port for `name` (an environment variable's name): its value, the preferred one, the one
+    used last time, or a free one."""
     if given := os.environ.get(name):
         return int(given)
     known = _read(run)
-    for port in (known.get(name), preferred):
+    for port in (preferred, known.get(name)):
         if port and is_free(port):
             break
     else:
