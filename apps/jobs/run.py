@@ -6,12 +6,14 @@ is open across a network wait, and no worker slot waits for a provider.
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
 
 from apps.artifacts import store as artifacts
-from apps.core import clock
+from apps.artifacts.models import Artifact
+from apps.core import clock, http
 from apps.jobs import attempts, leases, outcomes
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
@@ -117,15 +119,15 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
         return
     try:
         kept = [
-            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.type)
+            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.kind)
             for output in result.outputs
         ]
     except artifacts.BadMedia as error:
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
-    except (artifacts.StoreUnavailable, artifacts.FetchFailed) as error:
+    except (artifacts.StoreUnavailable, http.FetchFailed, http.UnsafeUrl) as error:
         _fetch_later(job, attempt, result, error)
     else:
-        attempts.fetched(job, attempt, result.ticket, [artifacts.snapshot(artifact) for artifact in kept])
+        attempts.fetched(job, attempt, result.ticket, [_remembered(artifact) for artifact in kept])
 
 
 def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -> None:
@@ -145,3 +147,16 @@ def _next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) ->
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
     backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)
     return clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+
+
+def _remembered(artifact: Artifact) -> dict[str, Any]:
+    """What a job keeps of one output: enough to answer without a join."""
+    return {
+        "artifact_id": str(artifact.pk),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }
