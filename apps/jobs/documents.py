@@ -1,5 +1,6 @@
 """What a client sees of a job: the API's and the webhooks' one description of it."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,11 @@ def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
             "events": f"/v1/jobs/{job.pk}/events",
         },
     }
+
+
+def accepted(job: Job) -> str:
+    """The body that answers a submission, as JSON text."""
+    return json.dumps(brief(job, None, job.created_at), ensure_ascii=False, separators=(",", ":"))
 
 
 def phase(job: Job, attempt: Attempt | None) -> str:

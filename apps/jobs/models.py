@@ -9,7 +9,17 @@ from django.db.models import Q
 from apps.accounts.models import Team, User
 from apps.core import clock, money
 from apps.core.ids import uuid7
-from apps.jobs.states import ENDED, IN_PROGRESS, OPEN, AttemptStatus, Billed, CachePolicy, JobStatus, Kind, Priority
+from apps.jobs.states import (
+    ENDED,
+    IN_PROGRESS,
+    OPEN,
+    AttemptStatus,
+    Billed,
+    CachePolicy,
+    JobStatus,
+    Kind,
+    Priority,
+)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -107,7 +117,9 @@ class Job(models.Model):
             # Serves the renewal of the leases a process holds.
             models.Index(fields=["lease"], name="job_by_lease", condition=Q(lease__isnull=False)),
             # Serves the concurrency limit and the wake-up of a user's next job.
-            models.Index(fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)),
+            models.Index(
+                fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
