@@ -163,7 +163,7 @@ class Attempt(models.Model):
     # What the provider charges for it by the price frozen at submit.
     price_usd = models.DecimalField(**money.AMOUNT)
     billed = models.CharField(max_length=7, choices=Billed, default=Billed.UNKNOWN)
-    ticket = models.JSONField(null=True)
+    ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
     provider_status = models.CharField(max_length=20, default="")
     progress = models.FloatField(null=True)
     polls = models.PositiveIntegerField(default=0)

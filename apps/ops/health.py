@@ -21,7 +21,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """503 without Postgres; `degraded` (200: jobs are still accepted) without Redis or workers, or when work is late."""
+    """503 without Postgres; `degraded` without Redis or workers or when work is late: jobs are still accepted (200)."""
     checks = {"postgres": _postgres(), "redis": _redis(), "workers": _workers(), "oldest_due": _oldest_due()}
     if not checks["postgres"]["ok"]:
         return JsonResponse({"status": "unavailable", "checks": checks}, status=503)

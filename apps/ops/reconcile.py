@@ -6,7 +6,8 @@ from django.db import connection
 
 # M2: a period's balances are the sums of its entries.
 _BALANCES = """
-SELECT 'balance', p.id::text, format('spent %s, entries %s; held %s, entries %s', p.spent_usd, e.spent, p.held_usd, e.held)
+SELECT 'balance', p.id::text,
+       format('spent %s, entries %s; held %s, entries %s', p.spent_usd, e.spent, p.held_usd, e.held)
 FROM ledger_budgetperiod p
 CROSS JOIN LATERAL (SELECT COALESCE(sum(spent_delta_usd), 0) AS spent, COALESCE(sum(held_delta_usd), 0) AS held
                     FROM ledger_entry WHERE period_id = p.id) e
