@@ -1,0 +1,192 @@
+"""What can be bought: models, the routes by which providers make them, and what each costs."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from apps.core import clock, money
+from apps.core.ids import uuid7
+
+# What `GenerationModel.limits` may say. A parameter whose limit is absent is not offered by the model.
+RANGES = {"width": "max_width", "height": "max_height", "n": "max_n", "duration_s": "max_duration_s"}
+CHOICES = {"resolution": "resolutions", "aspect_ratio": "aspect_ratios", "voice": "voices"}
+LIMITS = {*RANGES.values(), *CHOICES.values(), "max_megapixels"}
+# The parameters by which a price's unit is counted: they need a default, so that every request has a price.
+COUNTED_BY = {"second": {"duration_s"}, "megapixel": {"width", "height"}}
+
+
+def validate_limits(value: Any) -> None:
+    if not isinstance(value, dict) or set(value) - LIMITS:
+        raise ValidationError(f"limits are an object of {', '.join(sorted(LIMITS))}")
+    for name, limit in value.items():
+        if name in CHOICES.values():
+            valid = isinstance(limit, list) and limit and all(isinstance(one, str) for one in limit)
+        else:
+            valid = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
+        if not valid:
+            raise ValidationError(
+                f"{name}: {limit!r} is not {'a list of words' if name in CHOICES else 'one'}"
+            )
+
+
+def validate_multipliers(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValidationError('multipliers are {"resolution": {"1080p": "1.5"}}')
+    for rule in value.values():
+        if not isinstance(rule, dict) or not all(_is_positive(factor) for factor in rule.values()):
+            raise ValidationError("each multiplier is a positive decimal, as a string")
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(word, str) for word in value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_positive(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and Decimal(text) > 0 and Decimal(text).is_finite()
+    except ArithmeticError:
+        return False
+
+
+class Kept(models.Model):
+    """A row of the catalog file until ops edits it in the admin: from then on `sync_catalog` leaves it."""
+
+    managed = models.BooleanField(
+        default=True, editable=False, help_text="Kept as in the catalog file; an edit here ends that"
+    )
+
+    class Meta:
+        abstract = True
+
+
+class GenerationModel(Kept):
+    """A model under our own name. Where it is made, and at what cost, is its routes' business."""
+
+    class Kind(models.TextChoices):
+        IMAGE = "image", "Image"
+        VIDEO = "video", "Video"
+        AUDIO = "audio", "Audio"
+
+    slug = models.SlugField(primary_key=True, max_length=80)
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    quality = models.PositiveSmallIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(10)], help_text="1 (draft) to 10 (best)"
+    )
+    version = models.CharField(
+        max_length=60, default="1", help_text="Raise it when the same input gives another output"
+    )
+    active = models.BooleanField(default=True)
+    limits = models.JSONField(default=dict, validators=[validate_limits])
+    defaults = models.JSONField(default=dict, blank=True, help_text="Parameters of a request that names none")
+    case_sensitive = models.BooleanField(
+        default=False, help_text="Whether upper and lower case in a prompt give different outputs"
+    )
+    expected_s_p50 = models.FloatField(validators=[MinValueValidator(0)], help_text="Half are ready by then")
+    expected_s_p95 = models.FloatField(
+        validators=[MinValueValidator(0)], help_text="19 of 20 are ready by then"
+    )
+    licence = models.TextField(blank=True)
+    commercial_use = models.BooleanField(default=True)
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="Requests from then on are refused")
+    successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    cache_ttl_s = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How long a result is reused, seconds; empty: the platform's default"
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind__in=["image", "video", "audio"]), name="model_kind_is_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(quality__gte=1, quality__lte=10), name="model_quality_is_1_to_10"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Route(Kept):
+    """One provider's way to make a model. Routes are tried in order of `position`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.ForeignKey(GenerationModel, on_delete=models.PROTECT, related_name="routes")
+    provider = models.SlugField(max_length=40)
+    provider_model = models.CharField(max_length=200, help_text="The provider's name of the model")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Lowest is tried first")
+    active = models.BooleanField(default=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "provider", "provider_model"], name="route_is_unique_for_its_model"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} via {self.provider}"
+
+
+class Price(Kept):
+    """What a route costs from `effective_at` on. Append-only: a trigger refuses to change or delete one."""
+
+    class Unit(models.TextChoices):
+        IMAGE = "image", "Image"
+        MEGAPIXEL = "megapixel", "Megapixel (10⁶ pixels)"
+        SECOND = "second", "Second of output"
+        CHARACTER = "character", "Character of the prompt"
+        THOUSAND_CHARACTERS = "1k_characters", "1,000 characters of the prompt"
+        REQUEST = "request", "Request"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    route = models.ForeignKey(Route, on_delete=models.PROTECT, related_name="prices")
+    version = models.PositiveIntegerField(editable=False)
+    unit = models.CharField(max_length=16, choices=Unit.choices)
+    unit_price_usd = models.DecimalField(
+        **money.UNIT_PRICE,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="Zero means unknown: the route is then not offered",
+    )
+    multipliers = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_multipliers],
+        help_text='By parameter and value, e.g. {"resolution": {"1080p": "1.5"}}; all others count once',
+    )
+    effective_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["route", "version"], name="price_version_is_unique_for_its_route"
+            ),
+            models.CheckConstraint(condition=models.Q(unit_price_usd__gte=0), name="price_is_not_negative"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    unit__in=["image", "megapixel", "second", "character", "1k_characters", "request"]
+                ),
+                name="price_unit_is_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"${money.text(self.unit_price_usd)} per {self.unit} (v{self.version})"
+
+    def clean(self) -> None:
+        model = self.route.model if self.route_id else None
+        if model and not self.fits(model.defaults):
+            raise ValidationError(f"{model} has no default for what a price per {self.unit} counts")
+
+    def fits(self, defaults: Mapping[str, Any]) -> bool:
+        """Whether every request of a model with these defaults can be priced."""
+        return COUNTED_BY.get(self.unit, set()) <= set(defaults)

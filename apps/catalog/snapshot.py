@@ -1,0 +1,159 @@
+"""The catalog as this process sees it: immutable, read with three queries, at most every two seconds.
+
+So the submit path makes no query for the catalog, and all decisions about one request see the same prices.
+"""
+
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from apps.catalog.models import GenerationModel, Price, Route
+from apps.core import clock
+
+REFRESH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceInfo:
+    id: uuid.UUID
+    version: int
+    unit: str
+    unit_price_usd: Decimal
+    multipliers: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteInfo:
+    id: uuid.UUID
+    provider: str
+    provider_model: str
+    price: PriceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """An active model; `routes` in the order to try them, each with a known price."""
+
+    slug: str
+    name: str
+    kind: str
+    quality: int
+    version: str
+    limits: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    case_sensitive: bool
+    expected_s_p50: float
+    expected_s_p95: float
+    licence: str
+    commercial_use: bool
+    retired_at: datetime | None
+    successor: str | None
+    cache_ttl_s: int | None
+    routes: tuple[RouteInfo, ...]
+
+    def is_offered(self, at: datetime) -> bool:
+        """A model without a priced route is not offered: its cost is unknown, never free."""
+        return bool(self.routes) and not self.is_retired(at)
+
+    def is_retired(self, at: datetime) -> bool:
+        return self.retired_at is not None and self.retired_at <= at
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All active models by slug, the retired ones too: they have a successor to name."""
+
+    models: Mapping[str, ModelInfo]
+    read_at: datetime
+
+    def offered(self, kind: str | None = None) -> tuple[ModelInfo, ...]:
+        """What can be bought at this moment, by slug."""
+        now = clock.now()
+        return tuple(
+            model for model in self.models.values() if kind in (None, model.kind) and model.is_offered(now)
+        )
+
+
+_current: Catalog | None = None
+_reading = threading.Lock()
+
+
+def current() -> Catalog:
+    """The catalog, at most `REFRESH_S` old. While one thread reads it anew the others use the last one."""
+    global _current
+    known = _current
+    if known and 0 <= (clock.now() - known.read_at).total_seconds() < REFRESH_S:
+        return known
+    if known is None:
+        _reading.acquire()
+    elif not _reading.acquire(blocking=False):
+        return known
+    try:
+        _current = read()
+        return _current
+    finally:
+        _reading.release()
+
+
+def forget() -> None:
+    """The next `current()` reads the database: after a sync in this process, and in tests."""
+    global _current
+    _current = None
+
+
+def read() -> Catalog:
+    """The catalog of this moment, straight from the database."""
+    now = clock.now()
+    rows = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
+    prices = _prices(now)
+    routes: defaultdict[str, list[RouteInfo]] = defaultdict(list)
+    for route in Route.objects.filter(active=True).order_by("model_id", "position", "id"):
+        price, model = prices.get(route.id), rows.get(route.model_id)
+        # A price of zero, or of units that a request need not name, is no known price.
+        if price and model and price.unit_price_usd > 0 and price.fits(model.defaults):
+            info = RouteInfo(route.id, route.provider, route.provider_model, _price(price))
+            routes[route.model_id].append(info)
+    models = {slug: _model(row, routes[slug]) for slug, row in rows.items()}
+    return Catalog(MappingProxyType(models), now)
+
+
+def _prices(now: datetime) -> dict[uuid.UUID, Price]:
+    """The price in force of each route."""
+    latest = (
+        Price.objects.filter(effective_at__lte=now)
+        .order_by("route_id", "-effective_at", "-version")
+        .distinct("route_id")
+    )
+    return {price.route_id: price for price in latest}
+
+
+def _price(row: Price) -> PriceInfo:
+    multipliers = {name: MappingProxyType(rule) for name, rule in row.multipliers.items()}
+    return PriceInfo(row.id, row.version, row.unit, row.unit_price_usd, MappingProxyType(multipliers))
+
+
+def _model(row: GenerationModel, routes: Iterable[RouteInfo]) -> ModelInfo:
+    return ModelInfo(
+        slug=row.slug,
+        name=row.name,
+        kind=row.kind,
+        quality=row.quality,
+        version=row.version,
+        limits=MappingProxyType(row.limits),
+        defaults=MappingProxyType(row.defaults),
+        case_sensitive=row.case_sensitive,
+        expected_s_p50=row.expected_s_p50,
+        expected_s_p95=row.expected_s_p95,
+        licence=row.licence,
+        commercial_use=row.commercial_use,
+        retired_at=row.retired_at,
+        successor=row.successor_id,
+        cache_ttl_s=row.cache_ttl_s,
+        routes=tuple(routes),
+    )

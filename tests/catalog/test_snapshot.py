@@ -1,0 +1,96 @@
+import dataclasses
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from apps.catalog import snapshot
+from apps.catalog.models import GenerationModel, Price, Route
+from apps.catalog.snapshot import Catalog
+from apps.core import clock
+
+pytestmark = pytest.mark.django_db
+
+
+def reprice(slug: str, unit_price_usd: str, **values: Any) -> None:
+    route = Route.objects.get(model=slug)
+    Price.objects.create(
+        **{"route": route, "version": 2, "unit": "image", "unit_price_usd": Decimal(unit_price_usd), **values}
+    )
+    snapshot.forget()
+
+
+def test_three_queries_and_then_none(catalog: Catalog, django_assert_num_queries: Any) -> None:
+    snapshot.forget()
+    with django_assert_num_queries(3):
+        assert set(snapshot.current().models) == set(catalog.models)
+    with django_assert_num_queries(0):
+        snapshot.current()
+
+
+def test_a_change_is_seen_after_the_refresh_time_and_not_before(catalog: Catalog) -> None:
+    GenerationModel.objects.filter(slug="premium").update(quality=10)
+    with clock.frozen(catalog.read_at + timedelta(seconds=snapshot.REFRESH_S - 0.1)):
+        assert snapshot.current().models["premium"].quality == 9
+    with clock.frozen(catalog.read_at + timedelta(seconds=snapshot.REFRESH_S)):
+        assert snapshot.current().models["premium"].quality == 10
+
+
+def test_nothing_in_it_can_be_changed(catalog: Catalog) -> None:
+    clip = catalog.models["clip"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        clip.quality = 1  # type: ignore[misc]  # that is the point
+    for mapping in (
+        catalog.models,
+        clip.limits,
+        clip.defaults,
+        clip.routes[0].price.multipliers["resolution"],
+    ):
+        with pytest.raises(TypeError):
+            mapping["x"] = 1  # type: ignore[index]  # that is the point
+
+
+def test_the_latest_price_in_force_counts(catalog: Catalog) -> None:
+    reprice("premium", "0.1", effective_at=clock.now() + timedelta(days=1))
+    assert snapshot.current().models["premium"].routes[0].price.version == 1
+    reprice("premium", "0.2", version=3)
+    assert snapshot.current().models["premium"].routes[0].price.unit_price_usd == Decimal("0.2")
+
+
+def test_a_route_whose_price_is_zero_is_unknown_and_not_offered(catalog: Catalog) -> None:
+    reprice("premium", "0")
+    assert snapshot.current().models["premium"].routes == ()
+    assert "premium" not in {model.slug for model in snapshot.current().offered("image")}
+
+
+def test_a_route_priced_by_what_requests_do_not_say_is_not_offered(catalog: Catalog) -> None:
+    reprice("premium", "1", unit="second")
+    assert snapshot.current().models["premium"].routes == ()
+
+
+def test_a_route_without_a_price_and_an_inactive_route_are_not_offered(catalog: Catalog) -> None:
+    premium = GenerationModel.objects.get(slug="premium")
+    Route.objects.create(model=premium, provider="other", provider_model="p", position=0)
+    Route.objects.filter(model="standard").update(active=False)
+    snapshot.forget()
+    assert [route.provider for route in snapshot.current().models["premium"].routes] == ["wavespeed"]
+    assert snapshot.current().models["standard"].routes == ()
+
+
+def test_routes_come_in_the_order_of_their_position(catalog: Catalog) -> None:
+    premium = GenerationModel.objects.get(slug="premium")
+    Route.objects.filter(model="premium").update(position=5)
+    first = Route.objects.create(model=premium, provider="other", provider_model="p", position=1)
+    Price.objects.create(route=first, version=1, unit="image", unit_price_usd=1)
+    snapshot.forget()
+    assert [route.provider for route in snapshot.current().models["premium"].routes] == ["other", "wavespeed"]
+
+
+def test_an_inactive_model_is_gone_and_a_retired_one_no_longer_offered(catalog: Catalog) -> None:
+    GenerationModel.objects.filter(slug="premium").update(active=False)
+    GenerationModel.objects.filter(slug="standard").update(retired_at=clock.now())
+    snapshot.forget()
+    assert "premium" not in snapshot.current().models
+    assert [model.slug for model in snapshot.current().offered("image")] == ["fast-draft"]
+    assert "standard" in snapshot.current().models
