@@ -93,7 +93,7 @@ def fetch(
         raise StoreUnavailable(str(error)) from error
 
 
-def open(artifact_id: uuid.UUID) -> File[Any]:  # noqa: A001 - reads as store.open(…)
+def open(artifact_id: uuid.UUID) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
     """The content, to be closed by the caller. Raises Artifact.DoesNotExist, StoreUnavailable."""
     key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
     with _storage_errors():
@@ -150,7 +150,7 @@ def expire(limit: int = 500) -> int:
     return deleted
 
 
-def _keep(content: File[Any], digest: str, kind: Kind, owner: dict[str, Any]) -> Artifact:
+def _keep(content: "File[Any]", digest: str, kind: Kind, owner: dict[str, Any]) -> Artifact:
     media_type, extension = _sniff(content, kind)
     # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
     token = secrets.token_hex(8)
@@ -161,7 +161,7 @@ def _keep(content: File[Any], digest: str, kind: Kind, owner: dict[str, Any]) ->
     )
 
 
-def _sniff(content: File[Any], kind: Kind) -> tuple[str, str]:
+def _sniff(content: "File[Any]", kind: Kind) -> tuple[str, str]:
     """The media type and extension that the first bytes show."""
     content.seek(0)
     found = _SNIFFERS[kind](content.read(8192))

@@ -6,6 +6,6 @@ from apps.artifacts import store
 
 
 @shared_task(name="artifacts.expire", queue="control")
-def expire(*, v: int = 1, id: str = "") -> None:  # noqa: A002 - the message's own word
+def expire(*, v: int = 1, id: str = "") -> None:
     """Beat rings it: deletes files whose retention time is over."""
     store.expire()

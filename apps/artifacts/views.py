@@ -131,7 +131,7 @@ def _range(request: HttpRequest, etag: str, size: int) -> range | None:
     return range(size)[int(first) : int(last) + 1 if last else size]
 
 
-def _pieces(file: File[Any], span: range) -> Iterator[bytes]:
+def _pieces(file: "File[Any]", span: range) -> Iterator[bytes]:
     file.seek(span.start)
     left = len(span)
     while left and (piece := file.read(min(left, _CHUNK))):

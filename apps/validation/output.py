@@ -34,7 +34,7 @@ class Report:
 
 
 def check(path: Path, *, kind: Kind, media_type: str, requested: Mapping[str, Any]) -> Report:
-    """Checks the local file `path`. `requested`: `width` and `height` in pixels, `duration_s`, if asked for."""
+    """Checks the local file `path`. `requested`: `width` and `height` in pixels, `duration_s`, if wanted."""
     result, media = _technical_quality(Subject(path, kind, media_type, requested))
     return report((result,), media)
 

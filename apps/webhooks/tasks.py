@@ -9,12 +9,12 @@ from apps.webhooks import sweep as sweeping
 
 
 @shared_task(name="webhooks.deliver", queue="io")
-def deliver(*, v: int, id: str) -> None:  # noqa: A002 - the message's own word
+def deliver(*, v: int, id: str) -> None:
     """One attempt of the delivery `id`."""
     delivering.deliver(uuid.UUID(id))
 
 
 @shared_task(name="webhooks.sweep", queue="control")
-def sweep(*, v: int = 1, id: str = "") -> None:  # noqa: A002
+def sweep(*, v: int = 1, id: str = "") -> None:
     """Beat rings it."""
     sweeping.sweep()
