@@ -26,6 +26,8 @@ from apps.artifacts.models import Artifact
 from apps.core import clock, http
 
 Kind = Literal["image", "video", "audio"]
+# So that callers name what `fetch` raises by this room alone.
+FetchFailed = http.FetchFailed
 
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -57,7 +59,7 @@ EXTENSIONS: Final = dict(pair for types in _ALLOWED.values() for pair in types.v
 
 
 class BadMedia(Exception):
-    """The bytes are not a file of the kind that was asked for."""
+    """What was given is not a file of the kind that was asked for, or not at an address that we would open."""
 
 
 class StoreUnavailable(Exception):
@@ -76,7 +78,7 @@ def fetch(
 ) -> Artifact:
     """Keeps the file at `url`, or the bytes in `data`. One INSERT; call it outside a transaction.
 
-    Raises http.UnsafeUrl, http.FetchFailed, BadMedia, or StoreUnavailable when our own side failed.
+    Raises BadMedia, FetchFailed, or StoreUnavailable when our own side failed.
     """
     owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
     if data is not None:
@@ -89,11 +91,26 @@ def fetch(
     try:
         with download as got, got.path.open("rb") as content:
             return _keep(File(content), got.sha256, kind, owner)
+    except http.UnsafeUrl as error:
+        raise BadMedia(error.reason) from error
     except OSError as error:  # the temporary file: our disk is full
         raise StoreUnavailable(str(error)) from error
 
 
-def open(artifact_id: uuid.UUID) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
+def snapshot(artifact: Artifact) -> dict[str, Any]:
+    """What others remember of an artifact: JSON-ready, its id as `artifact_id`, measures None until described."""
+    return {
+        "artifact_id": str(artifact.id),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }
+
+
+def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
     """The content, to be closed by the caller. Raises Artifact.DoesNotExist, StoreUnavailable."""
     key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
     with _storage_errors():
@@ -101,7 +118,7 @@ def open(artifact_id: uuid.UUID) -> "File[Any]":  # noqa: A001 - reads as store.
 
 
 @contextmanager
-def local_path(artifact_id: uuid.UUID) -> Generator[Path]:
+def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
     """The content as a local file, for tools that need one. Raises like `open`."""
     key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
     try:
@@ -117,13 +134,13 @@ def local_path(artifact_id: uuid.UUID) -> Generator[Path]:
 
 
 def describe(
-    artifact_id: uuid.UUID, *, width: int | None, height: int | None, duration_s: float | None = None
+    artifact_id: uuid.UUID | str, *, width: int | None, height: int | None, duration_s: float | None = None
 ) -> None:
     """Records what decoding found: pixels and seconds."""
     Artifact.objects.filter(id=artifact_id).update(width=width, height=height, duration_s=duration_s)
 
 
-def signed_url(artifact_id: uuid.UUID) -> str:
+def signed_url(artifact_id: uuid.UUID | str) -> str:
     """An absolute link that needs no key and works for `ARTIFACT_URL_TTL_S` to five minutes more."""
     earliest = int(clock.now().timestamp()) + settings.ARTIFACT_URL_TTL_S
     expires = -(-earliest // URL_STEP_S) * URL_STEP_S
@@ -171,7 +188,7 @@ def _sniff(content: "File[Any]", kind: Kind) -> tuple[str, str]:
     return _ALLOWED[kind][found.mime]
 
 
-def _signature(artifact_id: uuid.UUID, expires: int) -> str:
+def _signature(artifact_id: uuid.UUID | str, expires: int) -> str:
     return salted_hmac(
         "apps.artifacts.signed_url", f"{artifact_id}:{expires}", algorithm="sha256"
     ).hexdigest()
