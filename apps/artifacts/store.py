@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import NamedTemporaryFile
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import filetype
 from django.conf import settings
@@ -25,7 +25,6 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
 
-Kind = Literal["image", "video", "audio"]
 # So that callers name what `fetch` raises by this room alone.
 FetchFailed = http.FetchFailed
 
@@ -40,7 +39,7 @@ _SNIFFERS: Final = {
     "audio": filetype.audio_match,
 }
 # What `filetype` finds → (media type as registered at IANA, file name extension).
-_ALLOWED: Final[dict[Kind, dict[str, tuple[str, str]]]] = {
+_ALLOWED: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "image": {
         "image/png": ("image/png", "png"),
         "image/jpeg": ("image/jpeg", "jpg"),
@@ -71,12 +70,14 @@ def fetch(
     team_id: uuid.UUID,
     url: str | None = None,
     data: bytes | None = None,
-    kind: Kind,
+    kind: str,
     allow_hosts: Collection[str] | None = None,
     expires_at: datetime | None = None,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
 ) -> Artifact:
-    """Keeps the file at `url`, or the bytes in `data`. One INSERT; call it outside a transaction.
+    """Keeps the file at `url`, or the bytes in `data`, if it is of `kind`: image, video or audio.
+
+    One INSERT; call it outside a transaction.
 
     Raises BadMedia, FetchFailed, or StoreUnavailable when our own side failed.
     """
@@ -167,7 +168,7 @@ def expire(limit: int = 500) -> int:
     return deleted
 
 
-def _keep(content: "File[Any]", digest: str, kind: Kind, owner: dict[str, Any]) -> Artifact:
+def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
     media_type, extension = _sniff(content, kind)
     # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
     token = secrets.token_hex(8)
@@ -178,7 +179,7 @@ def _keep(content: "File[Any]", digest: str, kind: Kind, owner: dict[str, Any]) 
     )
 
 
-def _sniff(content: "File[Any]", kind: Kind) -> tuple[str, str]:
+def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:
     """The media type and extension that the first bytes show."""
     content.seek(0)
     found = _SNIFFERS[kind](content.read(8192))

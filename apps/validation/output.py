@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.validation.checks import decode
-from apps.validation.checks.results import CheckResult, Kind, MediaInfo, Subject
+from apps.validation.checks.results import CheckResult, MediaInfo, Subject
 
 # Providers round to their own grid, and pictures are cut from multiples of 8 or 16.
 SIZE_TOLERANCE = 0.05
@@ -33,8 +33,11 @@ class Report:
         }
 
 
-def check(path: Path, *, kind: Kind, media_type: str, requested: Mapping[str, Any]) -> Report:
-    """Checks the local file `path`. `requested`: `width` and `height` in pixels, `duration_s`, if wanted."""
+def check(path: Path, *, kind: str, media_type: str, requested: Mapping[str, Any]) -> Report:
+    """Checks the local file `path` of `kind` image, video or audio.
+
+    `requested`: `width` and `height` in pixels, `duration_s`, where they were asked for; others are ignored.
+    """
     result, media = _technical_quality(Subject(path, kind, media_type, requested))
     return report((result,), media)
 
