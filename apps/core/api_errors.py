@@ -1,5 +1,6 @@
 """Every error of the API in one shape: problem+json (RFC 9457) with a stable `code`."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -74,7 +75,8 @@ def _translate(exc: Exception) -> errors.DomainError | None:
         case errors.DomainError():
             return exc
         case drf.Throttled():
-            return errors.RateLimited("Slow down.", retry_after_s=max(1, round(exc.wait or 1)))
+            wait_s = getattr(exc, "wait", None) or 1  # set by DRF, unknown to its stubs
+            return errors.RateLimited("Slow down.", retry_after_s=max(1, math.ceil(wait_s)))
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
             return errors.NotAuthenticated("Send `Authorization: Bearer gp_…`.")
         case drf.PermissionDenied() | DjangoPermissionDenied():

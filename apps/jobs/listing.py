@@ -12,7 +12,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from apps.accounts.authentication import Caller
+from apps.accounts.caller import Caller
 from apps.core import clock
 from apps.core.errors import InvalidRequest
 from apps.jobs import documents

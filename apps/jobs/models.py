@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from typing import Literal, cast
 
 from django.db import models
 from django.db.models import Q
@@ -130,6 +131,11 @@ class Job(models.Model):
         return self.status in ENDED
 
     @property
+    def kind(self) -> Literal["image", "video", "audio"]:
+        """`type`, as the word that the rooms below know it by."""
+        return cast(Literal["image", "video", "audio"], self.type)
+
+    @property
     def is_cached(self) -> bool:
         return self.cached_from is not None
 
@@ -152,12 +158,12 @@ class Attempt(models.Model):
     provider = models.CharField(max_length=50)
     model = models.CharField(max_length=100)
     provider_model = models.CharField(max_length=200)
-    route_id = models.BigIntegerField()
-    price_id = models.BigIntegerField()
+    route_id = models.UUIDField()
+    price_id = models.UUIDField()
     # What the provider charges for it by the price frozen at submit.
     price_usd = models.DecimalField(**money.AMOUNT)
     billed = models.CharField(max_length=7, choices=Billed, default=Billed.UNKNOWN)
-    ticket = models.JSONField(null=True)
+    ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
     provider_status = models.CharField(max_length=20, default="")
     progress = models.FloatField(null=True)
     polls = models.PositiveIntegerField(default=0)

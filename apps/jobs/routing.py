@@ -36,8 +36,8 @@ def choose(
     """
     if len(attempts) >= max_attempts:
         return None
-    tries = Counter(attempt.route_id for attempt in attempts)
-    given_up = {attempt.route_id for attempt in attempts if not _may_retry(attempt)}
+    tries = Counter(str(attempt.route_id) for attempt in attempts)
+    given_up = {str(attempt.route_id) for attempt in attempts if not _may_retry(attempt)}
     open_routes = [
         route
         for route in routes

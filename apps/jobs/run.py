@@ -6,18 +6,20 @@ is open across a network wait, and no worker slot waits for a provider.
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
 
 from apps.artifacts import store as artifacts
-from apps.core import clock
+from apps.artifacts.models import Artifact
+from apps.core import clock, http
 from apps.jobs import attempts, leases, outcomes
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
 from apps.providers import call, inbox
 from apps.providers.contract import GenerationRequest, Pending, Result, Ticket
-from apps.providers.errors import POLICIES, ErrorKind, ProviderError
+from apps.providers.errors import ErrorKind, ProviderError
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,8 @@ _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
 _STORE_AWAY_S = 10.0
+# Right after a submit a provider may not know the ticket it just gave.
+_FORGETFUL_S = 60.0
 # A download that fails is tried this often before the output counts as broken.
 _MAX_FETCHES = 5
 
@@ -70,7 +74,7 @@ def _buy(job: Job, attempt: Attempt) -> None:
     try:
         answer = call.submit(attempt.provider, request)
     except ProviderError as error:
-        if POLICIES[error.kind].billed == "unknown":
+        if error.policy.billed == "unknown":
             _await_news(job, attempt)
         else:
             outcomes.failed(job, attempt, error)
@@ -92,20 +96,32 @@ def _await_news(job: Job, attempt: Attempt) -> None:
 
 def _poll(job: Job, attempt: Attempt) -> None:
     try:
-        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket or {}))
+        answer = call.poll(attempt.provider, _ticket(attempt))
     except ProviderError as error:
-        if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED, ErrorKind.BAD_OUTPUT):
+        if error.ends_generation and error.policy.billed != "unknown":
             outcomes.failed(job, attempt, error)
+        elif error.ends_generation or _is_lost(attempt, error):
+            outcomes.unknown(job, attempt)
         else:
             # The provider can't be reached: that says nothing of the work we bought there.
             log.warning("poll.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
-            still = Pending(Ticket.from_json(attempt.ticket or {}), "submitted", attempt.progress)
+            still = Pending(_ticket(attempt), "submitted", attempt.progress)
             attempts.pending(job, attempt, still, next_at=_next_poll(job, attempt, error.retry_after_s))
         return
     if isinstance(answer, Pending):
         attempts.pending(job, attempt, answer, next_at=_next_poll(job, attempt))
     else:
         _collect(job, attempt, answer)
+
+
+def _is_lost(attempt: Attempt, error: ProviderError) -> bool:
+    """The provider does not know its own ticket, and not only because it was just made."""
+    age_s = (clock.now() - (attempt.submitted_at or attempt.started_at)).total_seconds()
+    return error.kind == ErrorKind.NOT_FOUND and age_s > _FORGETFUL_S
+
+
+def _ticket(attempt: Attempt) -> Ticket:
+    return Ticket.from_json(attempt.ticket or "")
 
 
 def _collect(job: Job, attempt: Attempt, result: Result) -> None:
@@ -117,15 +133,15 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
         return
     try:
         kept = [
-            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.type)
+            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.kind)
             for output in result.outputs
         ]
     except artifacts.BadMedia as error:
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
-    except (artifacts.StoreUnavailable, artifacts.FetchFailed) as error:
+    except (artifacts.StoreUnavailable, http.FetchFailed, http.UnsafeUrl) as error:
         _fetch_later(job, attempt, result, error)
     else:
-        attempts.fetched(job, attempt, result.ticket, [artifacts.snapshot(artifact) for artifact in kept])
+        attempts.fetched(job, attempt, result.ticket, [_remembered(artifact) for artifact in kept])
 
 
 def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -> None:
@@ -135,7 +151,7 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
     if attempt.polls >= _MAX_FETCHES and not store_away:
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
         return
-    ticket = result.ticket or Ticket.from_json(attempt.ticket or {})
+    ticket = result.ticket or _ticket(attempt)
     next_at = clock.now() + timedelta(seconds=_STORE_AWAY_S if store_away else _FIRST_POLL_S)
     attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
 
@@ -145,3 +161,16 @@ def _next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) ->
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
     backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)
     return clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+
+
+def _remembered(artifact: Artifact) -> dict[str, Any]:
+    """What a job keeps of one output: enough to answer without a join."""
+    return {
+        "artifact_id": str(artifact.pk),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }

@@ -1,14 +1,16 @@
 """Accepting a job: decide model and price, answer from the cache or hold the money, and ring. One transaction."""
 
 import secrets
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from apps.accounts.authentication import Caller
+from apps.accounts.caller import Caller
 from apps.caching import fingerprint
 from apps.caching import store as cache
 from apps.catalog import pricing, selection
@@ -18,7 +20,7 @@ from apps.core.errors import DomainError, InvalidRequest
 from apps.jobs import leases, settle
 from apps.jobs.models import Job
 from apps.jobs.serializers import EstimateRequest, JobRequest
-from apps.jobs.states import CachePolicy, JobStatus
+from apps.jobs.states import JobStatus
 from apps.ledger import holds
 from apps.validation import request as request_checks
 
@@ -36,8 +38,8 @@ class Plan:
     params: dict[str, Any]
     selection: dict[str, Any]
     quote: dict[str, Any]
-    estimated_usd: Any
-    upper_bound_usd: Any
+    estimated_usd: Decimal
+    upper_bound_usd: Decimal
     fingerprint: bytes
 
 
@@ -91,11 +93,11 @@ def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) ->
             "cache_ttl_s": chosen.model.cache_ttl_s,
             "routes": [
                 {
-                    "route_id": route.route_id,
+                    "route_id": str(route.route_id),
                     "model": name,
                     "provider": route.provider,
                     "provider_model": route.provider_model,
-                    "price_id": route.price_id,
+                    "price_id": str(route.price_id),
                     "price_version": route.price_version,
                     "amount_usd": money.text(route.amount_usd),
                 }
@@ -118,12 +120,12 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     """
     if asked.callback_url:
         _check_callback(asked.callback_url)
-    planned = plan(caller, asked, derive_seed=asked.cache != CachePolicy.OFF)
+    planned = plan(caller, asked, derive_seed=asked.cache != "off")
     job = _new_job(caller, asked, planned, once)
     try:
         with transaction.atomic(durable=True):
             hit = None
-            if asked.cache != CachePolicy.OFF:
+            if asked.cache != "off":
                 hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
             if hit:
                 settle.insert_cached(job, hit)
@@ -145,7 +147,7 @@ def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
         timezone=caller.timezone,
         reference=job.pk,
         amount_usd=planned.upper_bound_usd,
-        price_version=",".join(str(route["price_id"]) for route in planned.quote["routes"])[:80],
+        price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
     leases.ring(job.pk)
 

@@ -1,6 +1,7 @@
 """The touch that needs a processor instead of the network: check the outputs, then accept them or go on."""
 
 import uuid
+from typing import Any
 
 from apps.artifacts import store as artifacts
 from apps.jobs import leases, outcomes, run, settle
@@ -24,31 +25,23 @@ def validate(job_id: uuid.UUID) -> None:
 
 
 def _judge(job: Job, attempt: Attempt) -> None:
-    reports = [_check(job, snapshot) for snapshot in attempt.outputs]
-    failure = next((report for report in reports if not report.passed), None)
-    if failure:
-        failing = next(check for check in failure.checks if check.status == "failed")
-        error = ProviderError(
-            ErrorKind.BAD_OUTPUT, f"{failing.name}: {failing.details.get('reason', 'failed')}"
-        )
+    reports = [_check(job, kept) for kept in attempt.outputs]
+    failed = [check for report in reports for check in report.checks if check.status == "failed"]
+    if failed:
+        problems = "; ".join(failed[0].details.get("problems", ()))
+        error = ProviderError(ErrorKind.BAD_OUTPUT, f"{failed[0].name}: {problems}")
         outcomes.failed(job, attempt, error, AttemptStatus.REJECTED)
         return
     worst = min(reports, key=lambda report: report.score or 0.0)
     settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
 
 
-def _check(job: Job, snapshot: dict[str, object]) -> Report:
+def _check(job: Job, kept: dict[str, Any]) -> Report:
     """Checks one output and completes what we remember of it with its measures."""
-    with artifacts.local_path(str(snapshot["artifact_id"])) as path:
-        report = output.check(
-            path, kind=job.type, media_type=str(snapshot["media_type"]), requested=job.params
-        )
-    if report.media:
-        measures = {
-            "width": report.media.width,
-            "height": report.media.height,
-            "duration_s": report.media.duration_s,
-        }
-        artifacts.describe(snapshot["artifact_id"], **measures)
-        snapshot.update(measures)
+    artifact_id = uuid.UUID(kept["artifact_id"])
+    with artifacts.local_path(artifact_id) as path:
+        report = output.check(path, kind=job.kind, media_type=kept["media_type"], requested=job.params)
+    if media := report.media:
+        artifacts.describe(artifact_id, width=media.width, height=media.height, duration_s=media.duration_s)
+        kept.update(width=media.width, height=media.height, duration_s=media.duration_s)
     return report

@@ -16,9 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts import caller
+from apps.accounts.models import Team
 from apps.catalog import snapshot
 from apps.core import clock, money, notify
-from apps.core.errors import InvalidRequest, NotFound
+from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound
 from apps.jobs import documents, leases, listing, schemas, serializers, submit
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.ledger import statements
@@ -44,12 +46,12 @@ class Jobs(APIView):
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
         asked = serializers.parse(serializers.JobRequest, request.data)
-        job, replayed = submit.submit(request.user, asked, once=once)
+        job, replayed = submit.submit(_caller(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
     @extend_schema(parameters=listing.PARAMETERS, responses={200: schemas.JobPage, **schemas.problems(422)})
     def get(self, request: Request) -> Response:
-        return Response(listing.page(request.user, request.query_params))
+        return Response(listing.page(_caller(request), request.query_params))
 
 
 class JobDetail(APIView):
@@ -132,7 +134,7 @@ class Estimates(APIView):
     )
     def post(self, request: Request) -> Response:
         asked = serializers.parse(serializers.EstimateRequest, request.data)
-        planned = submit.plan(request.user, asked)
+        planned = submit.plan(_caller(request), asked)
         return Response(
             {
                 "model": planned.model.slug,
@@ -153,8 +155,8 @@ class Models(APIView):
 
     @extend_schema(responses={200: schemas.Models})
     def get(self, request: Request) -> Response:
-        tier = request.user.tier
-        return Response({"data": [_model(model, tier.max_quality) for model in snapshot.current().models]})
+        best = _caller(request).tier.max_quality
+        return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
 
 
 class BudgetView(APIView):
@@ -164,7 +166,8 @@ class BudgetView(APIView):
 
     @extend_schema(responses={200: schemas.Budget})
     def get(self, request: Request) -> Response:
-        balance = statements.balance(user_id=request.user.user_id, timezone=request.user.timezone)
+        asker = _caller(request)
+        balance = statements.balance(user_id=asker.user_id, timezone=asker.timezone)
         return Response(
             {
                 "limit_usd": money.text(balance.limit_usd),
@@ -183,8 +186,16 @@ class WebhookSecret(APIView):
 
     @extend_schema(responses={200: schemas.WebhookSecret})
     def get(self, request: Request) -> Response:
-        caller = request.user
-        return Response({"key": signing.secret_for(caller.team_id, caller.webhook_secret_version)})
+        team = Team.objects.get(pk=_caller(request).team_id)
+        return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})
+
+
+def _caller(request: Request) -> caller.Caller:
+    """Who asks; the permission class lets nobody else through."""
+    found = caller.of(request)
+    if found is None:
+        raise NotAuthenticated("Send an API key as 'Authorization: Bearer gp_…'")
+    return found
 
 
 def _once(request: Request) -> submit.Once | None:
@@ -208,7 +219,7 @@ def _accepted(job: Job, *, replayed: bool) -> HttpResponse:
 
 def _job(request: Request, job_id: uuid.UUID) -> Job:
     """The caller's job; anybody else's does not exist here."""
-    job = Job.objects.filter(pk=job_id, user_id=request.user.user_id).first()
+    job = Job.objects.filter(pk=job_id, user_id=_caller(request).user_id).first()
     if job is None:
         raise NotFound("There is no such job.")
     return job
@@ -261,8 +272,8 @@ def _model(model: snapshot.ModelInfo, max_quality: int) -> dict[str, Any]:
         "type": model.kind,
         "quality": model.quality,
         "allowed": model.quality <= max_quality,
-        "limits": model.limits,
-        "defaults": model.defaults,
+        "limits": dict(model.limits),
+        "defaults": dict(model.defaults),
         "estimated_time_s": {"p50": model.expected_s_p50, "p95": model.expected_s_p95},
         "prices": [
             {"unit": route.price.unit, "unit_price_usd": money.text(route.price.unit_price_usd)}

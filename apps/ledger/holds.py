@@ -36,8 +36,8 @@ WITH period AS (
       AND p.spent_usd + p.held_usd + %(amount)s <= {_LIMIT}
     RETURNING p.id
 ), hold AS (
-    INSERT INTO ledger_hold (id, reference, period_id, amount_usd, captured_usd, state, price_version, created_at)
-    SELECT %(hold_id)s, %(reference)s, id, %(amount)s, 0, 'held', %(price_version)s, %(now)s FROM period
+    INSERT INTO ledger_hold (id, reference, period_id, amount_usd, captured_usd, state, price_id, created_at)
+    SELECT %(hold_id)s, %(reference)s, id, %(amount)s, 0, 'held', %(price_id)s, %(now)s FROM period
 )
 INSERT INTO ledger_entry
        (kind, reference, period_id, amount_usd, spent_delta_usd, held_delta_usd, reason, posted_at)
@@ -86,7 +86,7 @@ FROM ledger_hold WHERE reference = %(reference)s
 
 
 def reserve(
-    *, user_id: uuid.UUID, timezone: str, reference: uuid.UUID, amount_usd: Decimal, price_version: str
+    *, user_id: uuid.UUID, timezone: str, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID
 ) -> None:
     """Holds `amount_usd`, an upper bound of the cost, in the user's current month.
 
@@ -98,7 +98,7 @@ def reserve(
         "reference": reference,
         "hold_id": uuid7(),
         "amount": money.amount(amount_usd),
-        "price_version": price_version,
+        "price_id": price_id,
         "now": at,
         "overdraft": settings.BUDGET_OVERDRAFT_USD,
     }

@@ -66,7 +66,7 @@ class Hold(models.Model):
     amount_usd = models.DecimalField(**money.AMOUNT)
     captured_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
     state = models.CharField(max_length=8, choices=State, default=State.HELD)
-    price_version = models.CharField(max_length=80, help_text="The price this was quoted at (M9)")
+    price_id = models.UUIDField(help_text="The price version this was quoted at (M9)")
     created_at = models.DateTimeField(default=clock.now)
     resolved_at = models.DateTimeField(null=True)
 

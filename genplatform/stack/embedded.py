@@ -62,7 +62,7 @@ def postgres(run: Path, *, durable: bool = True) -> Server:
         return _psql(port, password, "postgres", "SELECT 1") == "1"
 
     # A client's SIGINT is Postgres' fast shutdown: sessions are ended, everything is flushed.
-    port, process = _up("PGPORT", run, command, answers, signal.SIGINT, unprivileged_prefix())
+    port, process = _up("postgres", "PGPORT", run, command, answers, signal.SIGINT, unprivileged_prefix())
     exists = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"  # noqa: S608 - a constant
     if not _psql(port, password, "postgres", exists):
         _psql(port, password, "postgres", f"CREATE DATABASE {DATABASE}")
@@ -91,7 +91,7 @@ def redis(run: Path, *, durable: bool = True) -> Server:
         ping = [_redis("redis-cli"), "-h", "127.0.0.1", "-p", str(port), "PING"]
         return _output(ping, {"REDISCLI_AUTH": password} if password else {}) == "PONG"
 
-    port, process = _up("REDIS_PORT", run, command, answers, signal.SIGTERM)
+    port, process = _up("redis", "REDIS_PORT", run, command, answers, signal.SIGTERM)
     login = f":{password}@" if password else ""
     return Server(f"redis://{login}127.0.0.1:{port}", process, signal.SIGTERM)
 
@@ -154,6 +154,7 @@ def _works_in(process: Path, directory: Path) -> bool:
 
 
 def _up(
+    name: str,
     variable: str,
     run: Path,
     command: Callable[[int], list[str]],
@@ -165,7 +166,7 @@ def _up(
     port = ports.remembered(run, variable)
     if port and answers(port):
         return port, None
-    log = run / "logs" / f"{variable.lower()}.log"
+    log = run / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < until:

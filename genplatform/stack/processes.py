@@ -81,7 +81,7 @@ def _cpu(environ: Mapping[str, str]) -> Process:
 def _beat(environ: Mapping[str, str]) -> Process:
     schedule = environ.get("RUN_DIR", ".run") + "/beat-schedule"
     command = _celery("beat", "--schedule", schedule, "--loglevel", "INFO")
-    return Process("beat", command, ready_line="beat: Starting...")
+    return Process("beat", command, ready_line=" is starting.")
 
 
 def _flower(environ: Mapping[str, str]) -> Process:
