@@ -11,6 +11,8 @@ from typing import Any
 import environ
 import structlog
 
+from genplatform.unfold import UNFOLD as UNFOLD
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
