@@ -50,7 +50,7 @@ POLICIES: Final[dict[ErrorKind, Policy]] = {
     ErrorKind.CONTENT_REJECTED:   Policy(False, False,     False, "no",      False),
     ErrorKind.GENERATION_FAILED:  Policy(True,  True,      True,  "no",      True),
     ErrorKind.BAD_OUTPUT:         Policy(True,  True,      True,  "yes",     True),
-    ErrorKind.NOT_FOUND:          Policy(False, True,      False, "unknown", True),
+    ErrorKind.NOT_FOUND:          Policy(False, False,     False, "unknown", True),
     ErrorKind.MALFORMED:          Policy(False, False,     True,  "unknown", True),
     ErrorKind.CANCELED:           Policy(False, False,     False, "unknown", True),
 }
@@ -69,14 +69,20 @@ ENDS_GENERATION: Final = frozenset(
 
 
 class ProviderError(Exception):
-    """`message` is for ops: it holds no prompt and no key. `latency_ms` is set by `call`."""
+    """`message` is for the attempt's row: it may quote the provider, who may quote the prompt.
+
+    So a log or a traceback shows the kind alone. `latency_ms` is set by `call`.
+    """
 
     def __init__(self, kind: ErrorKind, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{kind}: {message}")
+        super().__init__(kind, message)
         self.kind = kind
         self.message = message
         self.retry_after_s = retry_after_s
         self.latency_ms: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind.value
 
     @property
     def policy(self) -> Policy:
@@ -85,6 +91,10 @@ class ProviderError(Exception):
     @property
     def ends_generation(self) -> bool:
         return self.kind in ENDS_GENERATION
+
+
+class UnknownProvider(LookupError):
+    """No such provider in settings.PROVIDERS, or one whose adapter we do not have."""
 
 
 class WebhookRejected(Exception):

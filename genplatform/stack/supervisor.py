@@ -130,6 +130,12 @@ class Supervisor:
         if running := self.watched[name].child:
             child.kill(running)
 
+    def restart(self, name: str, timeout_s: float) -> None:
+        """Starts `name` (again) now, and returns when all are ready. Raises NotReady after `timeout_s` seconds."""
+        self.kill(name)
+        self.watched[name].start()
+        self.wait_ready(timeout_s)
+
     def stop(self) -> None:
         """Asks all to end, the last started first; after 10 s kills whoever is left. Safe to call twice."""
         running = [each.child for each in reversed(self.watched.values()) if each.child]
