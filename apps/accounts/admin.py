@@ -64,6 +64,7 @@ class TierAdmin(ModelAdmin):
         "concurrency",
         "max_queued",
         "max_quality",
+        "prefers_cheapest",
     )
     search_fields = ("name", "slug")
 

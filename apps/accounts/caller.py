@@ -27,6 +27,7 @@ class Limits:
     concurrency: int
     max_queued: int
     max_quality: int
+    prefers_cheapest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +107,5 @@ def _limits(tier: Tier) -> Limits:
         concurrency=tier.concurrency,
         max_queued=tier.max_queued,
         max_quality=tier.max_quality,
+        prefers_cheapest=tier.prefers_cheapest,
     )
