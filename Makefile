@@ -30,7 +30,7 @@ check: $(BIN)/.dev ## Format, lint, types, layers, migrations, deployment settin
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	PYTHONPATH=. $(BIN)/lint-imports
-	$(BIN)/python -W ignore manage.py makemigrations --check --dry-run
+	DB_POOL_MAX=0 LOG_LEVEL=ERROR $(BIN)/python -W ignore manage.py makemigrations --check --dry-run
 	DEBUG=0 SECRET_KEY=$(LONG) API_KEY_PEPPER=$(LONG) WEBHOOK_SIGNING_KEY=$(LONG) \
 	PUBLIC_URL=https://gen.example ALLOWED_HOSTS=gen.example \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING

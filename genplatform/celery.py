@@ -21,7 +21,11 @@ _MINUTE, _HOUR = 60.0, 3600.0
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
     """A ring that nobody heard in time is dropped: the next one comes."""
-    return {"task": task, "schedule": schedule(seconds), "options": {"queue": "control", "expires": max(5.0, seconds)}}
+    return {
+        "task": task,
+        "schedule": schedule(seconds),
+        "options": {"queue": "control", "expires": max(5.0, seconds)},
+    }
 
 
 app.conf.beat_schedule = {

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import NamedTemporaryFile
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import filetype
 from django.conf import settings
@@ -25,7 +25,8 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
 
-Kind = Literal["image", "video", "audio"]
+# So that callers name what `fetch` raises by this room alone.
+FetchFailed = http.FetchFailed
 
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -38,7 +39,7 @@ _SNIFFERS: Final = {
     "audio": filetype.audio_match,
 }
 # What `filetype` finds → (media type as registered at IANA, file name extension).
-_ALLOWED: Final[dict[Kind, dict[str, tuple[str, str]]]] = {
+_ALLOWED: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "image": {
         "image/png": ("image/png", "png"),
         "image/jpeg": ("image/jpeg", "jpg"),
@@ -57,7 +58,7 @@ EXTENSIONS: Final = dict(pair for types in _ALLOWED.values() for pair in types.v
 
 
 class BadMedia(Exception):
-    """The bytes are not a file of the kind that was asked for."""
+    """What was given is not a file of the kind that was asked for, or not at an address that we would open."""
 
 
 class StoreUnavailable(Exception):
@@ -69,14 +70,16 @@ def fetch(
     team_id: uuid.UUID,
     url: str | None = None,
     data: bytes | None = None,
-    kind: Kind,
+    kind: str,
     allow_hosts: Collection[str] | None = None,
     expires_at: datetime | None = None,
     timeout_s: float = DOWNLOAD_TIMEOUT_S,
 ) -> Artifact:
-    """Keeps the file at `url`, or the bytes in `data`. One INSERT; call it outside a transaction.
+    """Keeps the file at `url`, or the bytes in `data`, if it is of `kind`: image, video or audio.
 
-    Raises http.UnsafeUrl, http.FetchFailed, BadMedia, or StoreUnavailable when our own side failed.
+    One INSERT; call it outside a transaction.
+
+    Raises BadMedia, FetchFailed, or StoreUnavailable when our own side failed.
     """
     owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
     if data is not None:
@@ -89,11 +92,26 @@ def fetch(
     try:
         with download as got, got.path.open("rb") as content:
             return _keep(File(content), got.sha256, kind, owner)
+    except http.UnsafeUrl as error:
+        raise BadMedia(error.reason) from error
     except OSError as error:  # the temporary file: our disk is full
         raise StoreUnavailable(str(error)) from error
 
 
-def open(artifact_id: uuid.UUID) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
+def snapshot(artifact: Artifact) -> dict[str, Any]:
+    """What others remember of an artifact: JSON-ready, its id as `artifact_id`, measures None until described."""
+    return {
+        "artifact_id": str(artifact.id),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }
+
+
+def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
     """The content, to be closed by the caller. Raises Artifact.DoesNotExist, StoreUnavailable."""
     key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
     with _storage_errors():
@@ -101,7 +119,7 @@ def open(artifact_id: uuid.UUID) -> "File[Any]":  # noqa: A001 - reads as store.
 
 
 @contextmanager
-def local_path(artifact_id: uuid.UUID) -> Generator[Path]:
+def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
     """The content as a local file, for tools that need one. Raises like `open`."""
     key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
     try:
@@ -117,13 +135,13 @@ def local_path(artifact_id: uuid.UUID) -> Generator[Path]:
 
 
 def describe(
-    artifact_id: uuid.UUID, *, width: int | None, height: int | None, duration_s: float | None = None
+    artifact_id: uuid.UUID | str, *, width: int | None, height: int | None, duration_s: float | None = None
 ) -> None:
     """Records what decoding found: pixels and seconds."""
     Artifact.objects.filter(id=artifact_id).update(width=width, height=height, duration_s=duration_s)
 
 
-def signed_url(artifact_id: uuid.UUID) -> str:
+def signed_url(artifact_id: uuid.UUID | str) -> str:
     """An absolute link that needs no key and works for `ARTIFACT_URL_TTL_S` to five minutes more."""
     earliest = int(clock.now().timestamp()) + settings.ARTIFACT_URL_TTL_S
     expires = -(-earliest // URL_STEP_S) * URL_STEP_S
@@ -150,7 +168,7 @@ def expire(limit: int = 500) -> int:
     return deleted
 
 
-def _keep(content: "File[Any]", digest: str, kind: Kind, owner: dict[str, Any]) -> Artifact:
+def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
     media_type, extension = _sniff(content, kind)
     # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
     token = secrets.token_hex(8)
@@ -161,7 +179,7 @@ def _keep(content: "File[Any]", digest: str, kind: Kind, owner: dict[str, Any]) 
     )
 
 
-def _sniff(content: "File[Any]", kind: Kind) -> tuple[str, str]:
+def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:
     """The media type and extension that the first bytes show."""
     content.seek(0)
     found = _SNIFFERS[kind](content.read(8192))
@@ -171,7 +189,7 @@ def _sniff(content: "File[Any]", kind: Kind) -> tuple[str, str]:
     return _ALLOWED[kind][found.mime]
 
 
-def _signature(artifact_id: uuid.UUID, expires: int) -> str:
+def _signature(artifact_id: uuid.UUID | str, expires: int) -> str:
     return salted_hmac(
         "apps.artifacts.signed_url", f"{artifact_id}:{expires}", algorithm="sha256"
     ).hexdigest()

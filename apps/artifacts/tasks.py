@@ -5,7 +5,7 @@ from celery import shared_task
 from apps.artifacts import store
 
 
-@shared_task(name="artifacts.expire", queue="control")
+@shared_task(name="artifacts.expire")
 def expire(*, v: int = 1, id: str = "") -> None:
     """Beat rings it: deletes files whose retention time is over."""
     store.expire()

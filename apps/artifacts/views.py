@@ -17,7 +17,6 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    JsonResponse,
     StreamingHttpResponse,
 )
 from django.utils.cache import get_conditional_response
@@ -25,7 +24,7 @@ from django.views.decorators.http import require_safe
 
 from apps.artifacts import store
 from apps.artifacts.models import Artifact
-from apps.core import clock
+from apps.core import api_errors, clock
 from apps.core.errors import DomainError, NotFound, ServiceUnavailable
 
 _CHUNK = 262_144
@@ -60,7 +59,7 @@ def content(request: HttpRequest, artifact_id: uuid.UUID) -> HttpResponseBase:
         unchanged = get_conditional_response(request, etag=etag, response=None)
         return unchanged or _send(request, artifact, etag)
     except DomainError as error:
-        return _problem(error)
+        return api_errors.respond(error)
 
 
 def _admit(request: HttpRequest, artifact_id: uuid.UUID) -> Artifact:
@@ -137,19 +136,3 @@ def _pieces(file: "File[Any]", span: range) -> Iterator[bytes]:
     while left and (piece := file.read(min(left, _CHUNK))):
         left -= len(piece)
         yield piece
-
-
-def _problem(error: DomainError) -> JsonResponse:
-    """RFC 9457, in the shape of the API's other errors."""
-    body = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "retryable": error.retryable,
-    }
-    headers = {"Cache-Control": "no-store"}
-    if error.retry_after_s:
-        headers["Retry-After"] = str(error.retry_after_s)
-    return JsonResponse(body, status=error.status, content_type="application/problem+json", headers=headers)

@@ -5,6 +5,6 @@ from celery import shared_task
 from apps.caching import store
 
 
-@shared_task(name="caching.expire", queue="control", ignore_result=False)
+@shared_task(name="caching.expire", ignore_result=False)
 def expire() -> int:
     return store.expire()

@@ -8,13 +8,12 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from apps.catalog import parameters
+from apps.catalog.parameters import CHOICES, LIMITS
 from apps.core import clock, money
+from apps.core.errors import InvalidRequest
 from apps.core.ids import uuid7
 
-# What `GenerationModel.limits` may say. A parameter whose limit is absent is not offered by the model.
-RANGES = {"width": "max_width", "height": "max_height", "n": "max_n", "duration_s": "max_duration_s"}
-CHOICES = {"resolution": "resolutions", "aspect_ratio": "aspect_ratios", "voice": "voices"}
-LIMITS = {*RANGES.values(), *CHOICES.values(), "max_megapixels"}
 # The parameters by which a price's unit is counted: they need a default, so that every request has a price.
 COUNTED_BY = {"second": {"duration_s"}, "megapixel": {"width", "height"}}
 
@@ -114,6 +113,12 @@ class GenerationModel(Kept):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        try:
+            parameters.resolve({}, kind=self.kind, limits=self.limits, defaults=self.defaults)
+        except (InvalidRequest, TypeError, AttributeError) as error:
+            raise ValidationError({"defaults": f"not within the limits: {error}"}) from error
 
 
 class Route(Kept):

@@ -95,7 +95,7 @@ def current() -> Catalog:
     elif not _reading.acquire(blocking=False):
         return known
     try:
-        _current = read()
+        _current = _read()
         return _current
     finally:
         _reading.release()
@@ -107,8 +107,7 @@ def forget() -> None:
     _current = None
 
 
-def read() -> Catalog:
-    """The catalog of this moment, straight from the database."""
+def _read() -> Catalog:
     now = clock.now()
     rows = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
     prices = _prices(now)

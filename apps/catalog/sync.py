@@ -9,9 +9,8 @@ import yaml
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
-from apps.catalog import pricing, snapshot
+from apps.catalog import snapshot
 from apps.catalog.models import GenerationModel, Kept, Price, Route
-from apps.core.errors import InvalidRequest
 
 FILE = Path(__file__).with_name("catalog.yaml")
 _ONE_AT_A_TIME = 0x636174616C6F67  # "catalog": the advisory lock of a sync
@@ -29,12 +28,11 @@ def sync(path: Path = FILE) -> list[str]:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
             changes = [line for slug, entry in entries for line in _model(slug, entry)]
-            _check(set(dict(entries)))
     except CatalogFileError:
         raise
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise CatalogFileError(f"{path} could not be read: {error!r}") from error
-    except (ValidationError, InvalidRequest) as error:
+    except ValidationError as error:
         raise CatalogFileError(f"{path}: {error}") from error
     snapshot.forget()
     return changes
@@ -100,10 +98,3 @@ def _apply(row: Kept, values: Mapping[str, Any], *, label: str) -> Iterator[str]
         else f"{label}: "
         + ", ".join(f"{name} {before[name]!r} → {value!r}" for name, value in changed.items())
     )
-
-
-def _check(slugs: set[str]) -> None:
-    """Every model of the file can be asked for with its defaults alone."""
-    for model in snapshot.read().models.values():
-        if model.slug in slugs:
-            pricing.resolve(model, {})

@@ -44,7 +44,7 @@ def publish(task: str, *, id: str, queue: str) -> bool:  # noqa: A002
 def depth(queue: str) -> int | None:
     """How many messages wait on `queue`; None if the broker does not say."""
     try:
-        return int(_broker().llen(queue))  # type: ignore[arg-type]  # redis-py types sync and async alike
+        return int(_broker().llen(queue))
     except redis.RedisError:
         return None
 

@@ -91,7 +91,7 @@ class Hub:
         while True:
             try:
                 connection = redis.Redis.from_url(settings.CACHE_REDIS_URL, decode_responses=True)
-                with connection.pubsub(ignore_subscribe_messages=True) as subscription:
+                with connection.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # redis-py
                     subscription.subscribe(CHANNEL)
                     self._wake_all()
                     for message in subscription.listen():

@@ -1,6 +1,7 @@
 """The net under the bell: ring again for what is due and unheard. Reads rows, changes none but when it last rang."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -30,7 +31,11 @@ def due_jobs() -> int:
     at = clock.now()
     waiting = bell.depth("io")
     patience_s = RING_AGAIN_S if waiting is None or waiting < _BACKLOG else 60
-    values = {"now": at, "unheard_before": at - timedelta(seconds=patience_s), "batch": _BATCH}
+    values: dict[str, Any] = {
+        "now": at,
+        "unheard_before": at - timedelta(seconds=patience_s),
+        "batch": _BATCH,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_DUE, values)
         ids = [row[0] for row in cursor.fetchall()]

@@ -9,36 +9,36 @@ from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
 
-@shared_task(name="jobs.run", queue="io")
+@shared_task(name="jobs.run")
 def run(*, v: int, id: str) -> None:
     runs.run(uuid.UUID(id))
 
 
-@shared_task(name="jobs.validate", queue="cpu")
+@shared_task(name="jobs.validate")
 def validate(*, v: int, id: str) -> None:
     validations.validate(uuid.UUID(id))
 
 
-@shared_task(name="jobs.provider_event", queue="io")
+@shared_task(name="jobs.provider_event")
 def provider_event(*, v: int, id: str) -> None:
     inbound.receive(uuid.UUID(id))
 
 
-@shared_task(name="jobs.resolve_unknown", queue="io")
+@shared_task(name="jobs.resolve_unknown")
 def resolve_unknown(*, v: int, id: str) -> None:
     unknowns.resolve(uuid.UUID(id))
 
 
-@shared_task(name="jobs.sweep", queue="control")
+@shared_task(name="jobs.sweep")
 def sweep_jobs() -> None:
     sweep.due_jobs()
 
 
-@shared_task(name="jobs.sweep_unknown", queue="control", ignore_result=False)
+@shared_task(name="jobs.sweep_unknown", ignore_result=False)
 def sweep_unknown() -> int:
     return sweep.unknown_attempts()
 
 
-@shared_task(name="jobs.forget_idempotency_keys", queue="control", ignore_result=False)
+@shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)
 def forget_idempotency_keys() -> int:
     return sweep.old_idempotency_keys()

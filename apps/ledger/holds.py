@@ -152,7 +152,13 @@ def absorb(*, reference: uuid.UUID, amount_usd: Decimal, reason: str) -> None:
 
 
 def _resolve(*, reference: uuid.UUID, state: str, cost: Decimal, reason: str) -> tuple[Decimal, int]:
-    values = {"reference": reference, "state": state, "cost": cost, "reason": reason, "now": clock.now()}
+    values: dict[str, Any] = {
+        "reference": reference,
+        "state": state,
+        "cost": cost,
+        "reason": reason,
+        "now": clock.now(),
+    }
     with connection.cursor() as cursor:
         cursor.execute(_RESOLVE, values)
         row: tuple[Decimal, int] | None = cursor.fetchone()
@@ -164,7 +170,7 @@ def _resolve(*, reference: uuid.UUID, state: str, cost: Decimal, reason: str) ->
 def _execute(sql: str, values: dict[str, Any]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        return cursor.rowcount > 0
+        return bool(cursor.rowcount > 0)
 
 
 def _exceeded(*, user_id: uuid.UUID, timezone: str, requested: Decimal) -> BudgetExceeded:

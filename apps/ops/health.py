@@ -58,7 +58,10 @@ def _workers() -> dict[str, Any]:
 def _oldest_due() -> dict[str, Any]:
     try:
         due_at = (
-            Job.objects.filter(due_at__lte=clock.now()).order_by("due_at").values_list("due_at", flat=True).first()
+            Job.objects.filter(due_at__lte=clock.now())
+            .order_by("due_at")
+            .values_list("due_at", flat=True)
+            .first()
         )
     except (DatabaseError, InterfaceError) as error:
         return {"ok": False, "error": type(error).__name__}

@@ -55,5 +55,7 @@ def differences() -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         for sql in (_BALANCES, _HELD, _PHANTOMS, _CHARGES, _ATTEMPTS):
             cursor.execute(sql)
-            found += [{"check": check, "id": row, "detail": detail} for check, row, detail in cursor.fetchall()]
+            found += [
+                {"check": check, "id": row, "detail": detail} for check, row, detail in cursor.fetchall()
+            ]
     return found

@@ -10,7 +10,7 @@ from apps.ops import reconcile as books
 log = structlog.get_logger(__name__)
 
 
-@shared_task(name="ops.reconcile", queue="control", ignore_result=False)
+@shared_task(name="ops.reconcile", ignore_result=False)
 def reconcile() -> list[dict[str, Any]]:
     """The differences, kept with the task's result; each is also an error in the log."""
     found = books.differences()

@@ -28,7 +28,7 @@ def _say_alive(sender: Any = None, **_: Any) -> None:
 def seen() -> dict[str, float]:
     """Name → seconds since it was last seen, of the workers seen within the hour. Raises redis.RedisError."""
     now = time.time()
-    ages = {name: now - float(at) for name, at in client().hgetall(_KEY).items()}
+    ages = {str(name): now - float(at) for name, at in client().hgetall(_KEY).items()}
     gone = [name for name, age in ages.items() if age > _FORGET_S]
     if gone:
         client().hdel(_KEY, *gone)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.validation.checks import decode
-from apps.validation.checks.results import CheckResult, Kind, MediaInfo, Subject
+from apps.validation.checks.results import CheckResult, MediaInfo, Subject
 
 # Providers round to their own grid, and pictures are cut from multiples of 8 or 16.
 SIZE_TOLERANCE = 0.05
@@ -33,8 +33,11 @@ class Report:
         }
 
 
-def check(path: Path, *, kind: Kind, media_type: str, requested: Mapping[str, Any]) -> Report:
-    """Checks the local file `path`. `requested`: `width` and `height` in pixels, `duration_s`, if wanted."""
+def check(path: Path, *, kind: str, media_type: str, requested: Mapping[str, Any]) -> Report:
+    """Checks the local file `path` of `kind` image, video or audio.
+
+    `requested`: `width` and `height` in pixels, `duration_s`, where they were asked for; others are ignored.
+    """
     result, media = _technical_quality(Subject(path, kind, media_type, requested))
     return report((result,), media)
 
@@ -59,7 +62,7 @@ def _technical_quality(subject: Subject) -> tuple[CheckResult, MediaInfo | None]
         status="failed" if problems else "passed",
         passed=not problems,
         score=0.0 if problems else 1.0,
-        details={"problems": problems},
+        details={"reason": "; ".join(problems)} if problems else {},
         hard=True,
         duration_ms=round((time.perf_counter() - started) * 1000),
         version=decode.VERSION,

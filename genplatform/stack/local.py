@@ -40,7 +40,7 @@ def running(run: Path, *, say: Say) -> Iterator[Stack]:
     with ExitStack() as cleanup:
         cleanup.enter_context(_only_one(run))
         cleanup.enter_context(_signals_as_interrupt())
-        environ = _environment(run, os.environ)
+        environ = environment(run, os.environ)
         _start_servers(run, environ, cleanup, say)
         _prepare(run, environ, say)
         supervisor = Supervisor(_wanted(environ, os.environ), environ=environ, logs=run / "logs", say=say)
@@ -93,7 +93,7 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
+def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
     """What the processes see: what the caller's environment says, completed for development."""
     web, flower = (
         ports.choose(run, "WEB_PORT", preferred=8000),

@@ -21,7 +21,7 @@ from PIL import Image
 from apps.accounts.models import Team
 from apps.artifacts import store
 from apps.artifacts.models import Artifact
-from apps.core import clock, http
+from apps.core import clock
 from tests.fakes.receiver import Answer, Receiver
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -116,7 +116,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize(("kind", "media_type"), ACCEPTED)
-def test_the_media_type_is_read_from_the_bytes(kind: store.Kind, media_type: str, team: Team) -> None:
+def test_the_media_type_is_read_from_the_bytes(kind: str, media_type: str, team: Team) -> None:
     artifact = store.fetch(team_id=team.id, data=ACCEPTED[kind, media_type], kind=kind)
     assert artifact.media_type == media_type
     assert media_type in store.EXTENSIONS
@@ -141,7 +141,7 @@ def test_the_media_type_is_read_from_the_bytes(kind: store.Kind, media_type: str
     ],
 )
 def test_anything_else_is_bad_media_and_leaves_nothing(
-    kind: store.Kind, data: bytes, team: Team, storage: Path
+    kind: str, data: bytes, team: Team, storage: Path
 ) -> None:
     with pytest.raises(store.BadMedia):
         store.fetch(team_id=team.id, data=data, kind=kind)
@@ -151,10 +151,12 @@ def test_anything_else_is_bad_media_and_leaves_nothing(
 
 def test_a_failed_download_leaves_nothing(team: Team, receiver: Receiver, storage: Path) -> None:
     receiver.answers(Answer(body=picture()[:20], length=500))
-    with pytest.raises(http.FetchFailed):
+    with pytest.raises(store.FetchFailed):
         store.fetch(team_id=team.id, url=receiver.url, kind="image")
-    with pytest.raises(http.UnsafeUrl):
+    with pytest.raises(store.BadMedia):
         store.fetch(team_id=team.id, url=receiver.url, kind="image", allow_hosts={"cdn.example.com"})
+    with pytest.raises(store.BadMedia):
+        store.fetch(team_id=team.id, url="https://169.254.169.254/latest", kind="image")
     assert not files(storage)
     assert not Artifact.objects.exists()
 
@@ -162,7 +164,7 @@ def test_a_failed_download_leaves_nothing(team: Team, receiver: Receiver, storag
 def test_a_file_above_the_limit_is_refused(team: Team, receiver: Receiver, settings: LazySettings) -> None:
     settings.ARTIFACT_MAX_BYTES = 20
     receiver.answers(Answer(body=picture()))
-    with pytest.raises(http.FetchFailed, match="too_large"):
+    with pytest.raises(store.FetchFailed, match="too_large"):
         store.fetch(team_id=team.id, url=receiver.url, kind="image")
 
 
@@ -189,6 +191,18 @@ def test_describe_records_what_decoding_found(kept: Artifact) -> None:
     store.describe(kept.id, width=8, height=6, duration_s=None)
     kept.refresh_from_db()
     assert (kept.width, kept.height, kept.duration_s) == (8, 6, None)
+
+
+def test_a_snapshot_says_what_a_client_may_know(kept: Artifact) -> None:
+    assert store.snapshot(kept) == {
+        "artifact_id": str(kept.id),
+        "media_type": "image/png",
+        "size_bytes": len(picture()),
+        "sha256": sha256(picture()).hexdigest(),
+        "width": None,
+        "height": None,
+        "duration_s": None,
+    }
 
 
 # --- Links ------------------------------------------------------------------------------------

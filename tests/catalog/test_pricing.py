@@ -172,6 +172,8 @@ def test_a_parameter_the_model_has_no_limit_for_is_not_offered() -> None:
     speech = dataclasses.replace(priced("character", "1"), kind="audio", limits={}, defaults={})
     assert faults(speech, negative_prompt="no") == {"params.negative_prompt": "unknown"}
     assert pricing.resolve(speech, {"seed": 1}) == {"n": 1, "seed": 1}
+    assert pricing.resolve(speech, {"n": 1}) == {"n": 1}
+    assert faults(speech, n=2) == {"params.n": "invalid"}
 
 
 def test_the_area_is_limited_too() -> None:

@@ -1,5 +1,6 @@
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -16,7 +17,8 @@ def seed(path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Path:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow
     monkeypatch.delenv("ADMIN_PASSWORD", raising=False)
     caller.forget()
     return tmp_path / "run" / "demo.env"

@@ -4,7 +4,6 @@
 JPEG, and FFmpeg plays the first half of a file without complaint.
 """
 
-import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def _picture(path: Path, media_type: str) -> MediaInfo:
     except Undecodable:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise what they like: SyntaxError, struct.error, …
-        raise Undecodable(f"the image does not decode: {_short(error)}") from None
+        raise Undecodable(f"the image does not decode: {_short(error, path)}") from None
 
 
 def _check_size(width: int, height: int) -> None:
@@ -86,7 +85,7 @@ def _recording(path: Path, media_type: str, *, with_video: bool) -> MediaInfo:
 
     if media_type not in _CONTAINERS:
         raise Undecodable(f"{media_type} is not an accepted media type")
-    options = {"protocol_whitelist": "file", "err_detect": "explode"}
+    options = {"protocol_whitelist": "file"}
     try:
         with av.open(
             f"file:{path}", format=_CONTAINERS[media_type], options=options, metadata_errors="ignore"
@@ -96,7 +95,7 @@ def _recording(path: Path, media_type: str, *, with_video: bool) -> MediaInfo:
         raise
     except Exception as error:  # noqa: BLE001 - as above
         raise Undecodable(
-            f"the {'video' if with_video else 'audio'} does not decode: {_short(error)}"
+            f"the {'video' if with_video else 'audio'} does not decode: {_short(error, path)}"
         ) from None
 
 
@@ -110,6 +109,8 @@ def _decode_all(container: Any, *, with_video: bool) -> MediaInfo:
     announced_s = _announced_s(container, stream)
     if announced_s > MAX_DURATION_S:
         raise Undecodable(f"{announced_s:.0f} s are too long")
+    # Damage is a failure, not something to paint over.
+    stream.codec_context.options = {"err_detect": "explode"}
     seen = _Seen()
     for frame in _frames(container, stream):
         _count(seen, frame, with_video=with_video)
@@ -152,8 +153,6 @@ def _conclude(seen: _Seen, announced_s: float) -> MediaInfo:
     return MediaInfo(seen.width, seen.height, round(seen.ends_at_s, 3))
 
 
-def _short(error: Exception) -> str:
-    text = ""
-    with contextlib.suppress(Exception):
-        text = str(error).splitlines()[0]
-    return f"{type(error).__name__} {text}"[:160]
+def _short(error: Exception, path: Path) -> str:
+    """Without our own path in it, which libraries like to quote."""
+    return f"{type(error).__name__}: {error}".replace(str(path), "file")[:160]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "skipped", "error"]
-Kind = Literal["image", "video", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +19,13 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A file to check. `media_type` was read from its first bytes; `requested`: params of the request."""
+    """A file to check. `kind`: image, video or audio. `media_type`: read from its first bytes.
+
+    `requested`: params of the request.
+    """
 
     path: Path
-    kind: Kind
+    kind: str
     media_type: str
     requested: Mapping[str, Any]
 
