@@ -63,6 +63,7 @@ class TierAdmin(ModelAdmin):
         "requests_per_minute",
         "concurrency",
         "max_quality",
+        "prefers_cheapest",
     )
     search_fields = ("name", "slug")
 

@@ -26,6 +26,7 @@ class Limits:
     requests_per_minute: int
     concurrency: int
     max_quality: int
+    prefers_cheapest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +105,5 @@ def _limits(tier: Tier) -> Limits:
         requests_per_minute=tier.requests_per_minute,
         concurrency=tier.concurrency,
         max_quality=tier.max_quality,
+        prefers_cheapest=tier.prefers_cheapest,
     )

@@ -33,6 +33,9 @@ class Tier(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(10)],
         help_text="Best model quality allowed",
     )
+    prefers_cheapest = models.BooleanField(
+        default=False, help_text="Take the cheapest model unless a request asks for a quality"
+    )
 
     def __str__(self) -> str:
         return self.name

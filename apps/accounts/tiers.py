@@ -12,6 +12,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "requests_per_minute": 60,
         "concurrency": 2,
         "max_quality": 5,
+        "prefers_cheapest": True,
     },
     "pro": {
         "name": "Pro",

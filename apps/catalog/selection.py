@@ -37,7 +37,7 @@ def choose(
     """`model` if named, else the cheapest of `kind` with the quality asked for or needed for `content_type`.
 
     `max_quality` is the tier's. What the request only implies is lowered to it; what it says is not.
-    `cheapest` (the free tier) implies nothing: the cheapest model, unless a quality is asked for.
+    `cheapest` (a tier that prefers it) implies nothing: the cheapest model, unless a quality is asked for.
     Raises ModelNotFound, ModelRetired or ModelNotAllowed, each with alternatives.
     """
     offers = sorted(snapshot.current().offered(kind), key=_by_price)

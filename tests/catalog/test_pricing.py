@@ -106,6 +106,15 @@ def test_the_first_route_is_the_estimate_and_the_dearest_the_bound() -> None:
     assert [route.price_id for route in quote.routes] == [route.price.id for route in model.routes]
 
 
+def test_a_product_of_many_digits_is_not_rounded_on_the_way() -> None:
+    """Cut to 28 digits first, it would be a tie and be rounded down."""
+    model = priced(
+        "image", "1000000000", multipliers={"resolution": {"x": "1.000000000000000000050000000001"}}
+    )
+    quote = pricing.quote(model, params={"n": 1, "resolution": "x"}, prompt="")
+    assert str(quote.estimated_usd) == "1000000000.0000000001"
+
+
 @given(
     unit_price=st.decimals(min_value="0.00000000000001", max_value="9999999999", places=14),
     length=st.integers(min_value=0, max_value=100_000),

@@ -58,6 +58,14 @@ def test_the_latest_price_in_force_counts(catalog: Catalog) -> None:
     assert snapshot.current().models["premium"].routes[0].price.unit_price_usd == Decimal("0.2")
 
 
+def test_a_scheduled_price_takes_effect_though_a_later_version_came_before_it(catalog: Catalog) -> None:
+    tomorrow = clock.now() + timedelta(days=1)
+    reprice("premium", "0.1", version=2, effective_at=tomorrow)
+    reprice("premium", "0.2", version=3)
+    with clock.frozen(tomorrow):
+        assert snapshot.current().models["premium"].routes[0].price.version == 2
+
+
 def test_a_route_whose_price_is_zero_is_unknown_and_not_offered(catalog: Catalog) -> None:
     reprice("premium", "0")
     assert snapshot.current().models["premium"].routes == ()

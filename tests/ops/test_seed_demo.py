@@ -37,7 +37,8 @@ def test_the_keys_in_the_file_speak_for_their_users(env_file: Path) -> None:
     pro, other = speaks_for(lines["GENPLATFORM_KEY"]), speaks_for(lines["GENPLATFORM_OTHER_KEY"])
     assert (pro.tier.slug, other.tier.slug) == ("pro", "pro")
     assert pro.team_id != other.team_id
-    assert speaks_for(lines["GENPLATFORM_FREE_KEY"]).tier.max_quality == 5
+    free = speaks_for(lines["GENPLATFORM_FREE_KEY"]).tier
+    assert (free.max_quality, free.prefers_cheapest, pro.tier.prefers_cheapest) == (5, True, False)
     assert speaks_for(lines["GENPLATFORM_BROKE_KEY"]).tier.monthly_budget_usd == 0
 
 
