@@ -22,9 +22,11 @@ def kind_of(action: Callable[[], object]) -> ErrorKind:
 
 
 def test_an_order_is_placed_and_followed_to_its_result(simulator: Simulator) -> None:
-    pending = call.submit("wavespeed", REQUEST)
+    reply = call.submit("wavespeed", REQUEST)
+    pending = reply.answer
     assert isinstance(pending, Pending)
-    result = wait_until(lambda: _result(call.poll("wavespeed", pending.ticket)))
+    assert 0 <= reply.latency_ms < 10_000
+    result = wait_until(lambda: _result(call.poll("wavespeed", pending.ticket).answer))
     assert result.outputs[0].url.startswith(simulator.base_url)
     assert call.cancel("wavespeed", pending.ticket) is False
     assert call.find("wavespeed", REQUEST) is None
