@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -17,48 +16,32 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What the provider said, and how long it took to say it."""
-
-    answer: Pending | Result
-    latency_ms: int
-
-
-def submit(provider: str, request: GenerationRequest) -> Reply:
+def submit(provider: str, request: GenerationRequest) -> Pending | Result:
     """Places the order, once. Raises ProviderError.
 
     The caller must have committed the attempt before, and must not hold a transaction open.
     """
-    return _reply(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
+    return _timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
 
 
-def poll(provider: str, ticket: Ticket) -> Reply:
+def poll(provider: str, ticket: Ticket) -> Pending | Result:
     """Asks what became of an order. Raises ProviderError; only one whose `ends_generation` holds is the
     end, after any other the caller asks again.
     """
-    return _reply(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
+    return _timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
 
 
 def cancel(provider: str, ticket: Ticket) -> bool:
     """True: the provider stopped it. False: it can't, or it was too late. Raises ProviderError."""
-    return _guarded(provider, "cancel", lambda adapter: adapter.cancel(ticket), ErrorKind.MALFORMED)
+    return _timed(provider, "cancel", lambda adapter: adapter.cancel(ticket), ErrorKind.MALFORMED)
 
 
 def find(provider: str, request: GenerationRequest) -> Ticket | None:
     """The ticket of a submit whose answer was lost, if the provider can tell. Raises ProviderError."""
-    return _guarded(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
+    return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
 
 
-def _reply(
-    provider: str, action: str, call: Callable[[Adapter], Pending | Result], unexpected: ErrorKind
-) -> Reply:
-    started = time.monotonic()
-    answer = _guarded(provider, action, call, unexpected)
-    return Reply(answer, _ms_since(started))
-
-
-def _guarded(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
+def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
     """`unexpected` is the kind of an error nobody foresaw: after a submit, it may have been billed."""
     adapter = _adapter(provider)
     started = time.monotonic()
@@ -73,7 +56,7 @@ def _guarded(provider: str, action: str, call: Callable[[Adapter], T], unexpecte
         log.exception("provider.unexpected", provider=provider, action=action)
         raise ProviderError(kind, type(error).__name__) from error
     finally:
-        _note(provider, action, kind, latency_ms=_ms_since(started))
+        _note(provider, action, kind, latency_ms=round((time.monotonic() - started) * 1000))
 
 
 def _adapter(provider: str) -> Adapter:
@@ -91,7 +74,3 @@ def _note(provider: str, action: str, kind: ErrorKind | None, *, latency_ms: int
     """Neither prompts nor keys: what the provider said stays out of the log."""
     write = log.info if kind else log.debug
     write("provider.called", provider=provider, action=action, error=kind, latency_ms=latency_ms)
-
-
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)

@@ -22,11 +22,9 @@ def kind_of(action: Callable[[], object]) -> ErrorKind:
 
 
 def test_an_order_is_placed_and_followed_to_its_result(simulator: Simulator) -> None:
-    reply = call.submit("wavespeed", REQUEST)
-    pending = reply.answer
+    pending = call.submit("wavespeed", REQUEST)
     assert isinstance(pending, Pending)
-    assert 0 <= reply.latency_ms < 10_000
-    result = wait_until(lambda: _result(call.poll("wavespeed", pending.ticket).answer))
+    result = wait_until(lambda: _result(call.poll("wavespeed", pending.ticket)))
     assert result.outputs[0].url.startswith(simulator.base_url)
     assert call.cancel("wavespeed", pending.ticket) is False
     assert call.find("wavespeed", REQUEST) is None

@@ -192,7 +192,7 @@ def test_the_simulators_own_webhook_is_accepted(
     settings.PUBLIC_URL = live_server.url
     url = inbox.webhook_url("wavespeed", ATTEMPT)
     request = GenerationRequest(str(ATTEMPT), "image", "wavespeed-ai/fast-draft", "a red fox", {}, url)
-    pending = call.submit("wavespeed", request).answer
+    pending = call.submit("wavespeed", request)
     assert isinstance(pending, Pending)
     wait_until(lambda: InboxEvent.objects.exists())
     event = InboxEvent.objects.get()
