@@ -25,7 +25,6 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
 
-
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 # Links of one artifact stay the same this long, so that repeated reads of a job can be cached and compared.
