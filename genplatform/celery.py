@@ -1,6 +1,7 @@
 """Celery is only a bell: queues, routes and the beat schedule. The rows carry the truth."""
 
 import os
+from typing import Any
 
 from celery import Celery
 from celery.schedules import schedule
@@ -15,15 +16,25 @@ app.autodiscover_tasks()
 QUEUES = ("io", "cpu", "control")
 
 # Beat only rings. Two beats, or none for ten minutes, harm nothing: every task looks at rows.
+_MINUTE, _HOUR = 60.0, 3600.0
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    """A ring that nobody heard in time is dropped: the next one comes."""
+    return {
+        "task": task,
+        "schedule": schedule(seconds),
+        "options": {"queue": "control", "expires": max(5.0, seconds)},
+    }
+
+
 app.conf.beat_schedule = {
-    "sweep-jobs": {
-        "task": "jobs.sweep",
-        "schedule": schedule(1.0),
-        "options": {"queue": "control", "expires": 5},
-    },
-    "sweep-deliveries": {
-        "task": "webhooks.sweep",
-        "schedule": schedule(2.0),
-        "options": {"queue": "control", "expires": 5},
-    },
+    "sweep-jobs": _every(1.0, "jobs.sweep"),
+    "sweep-deliveries": _every(2.0, "webhooks.sweep"),
+    "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
+    "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
+    "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
+    "expire-artifacts": _every(10 * _MINUTE, "artifacts.expire"),
+    "forget-idempotency-keys": _every(_HOUR, "jobs.forget_idempotency_keys"),
+    "forget-task-results": _every(24 * _HOUR, "celery.backend_cleanup"),
 }

@@ -54,7 +54,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    # In development Django serves static files from where they are (genplatform/urls.py).
+    *([] if DEBUG else ["whitenoise.middleware.WhiteNoiseMiddleware"]),
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -139,8 +140,6 @@ CELERY_DB_REUSE_MAX = 1000
 # --- Web --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static"
-WHITENOISE_USE_FINDERS = DEBUG
-WHITENOISE_AUTOREFRESH = False
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": env.str("ARTIFACT_STORAGE", default="django.core.files.storage.FileSystemStorage"),
@@ -222,7 +221,8 @@ ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
-JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=90)
+# A worker that dies loses its jobs to another after this long; one that lives renews them.
+JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)
 JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
 # After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
 UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)

@@ -62,7 +62,6 @@ class TierAdmin(ModelAdmin):
         "monthly_budget_usd",
         "requests_per_minute",
         "concurrency",
-        "max_queued",
         "max_quality",
         "prefers_cheapest",
     )

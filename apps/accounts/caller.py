@@ -25,7 +25,6 @@ class Limits:
     monthly_budget_usd: Decimal
     requests_per_minute: int
     concurrency: int
-    max_queued: int
     max_quality: int
     prefers_cheapest: bool
 
@@ -105,7 +104,6 @@ def _limits(tier: Tier) -> Limits:
         monthly_budget_usd=tier.monthly_budget_usd,
         requests_per_minute=tier.requests_per_minute,
         concurrency=tier.concurrency,
-        max_queued=tier.max_queued,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
     )

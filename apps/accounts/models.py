@@ -28,7 +28,6 @@ class Tier(models.Model):
     monthly_budget_usd = models.DecimalField(**money.AMOUNT, validators=[MinValueValidator(Decimal(0))])
     requests_per_minute = models.PositiveIntegerField(help_text="API requests of one user, all keys together")
     concurrency = models.PositiveIntegerField(help_text="Jobs of one user running at once")
-    max_queued = models.PositiveIntegerField(default=10_000, help_text="Jobs of one user not yet ended")
     max_quality = models.PositiveSmallIntegerField(
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(10)],

@@ -6,8 +6,11 @@ costs seconds, never an accepted job: publishing gives up quickly and stays quie
 
 import time
 import uuid
+from functools import cache
 
+import redis
 import structlog
+from django.conf import settings
 from django.db import transaction
 
 log = structlog.get_logger(__name__)
@@ -36,3 +39,17 @@ def publish(task: str, *, id: str, queue: str) -> bool:  # noqa: A002
         log.warning("bell.unheard", task=task, error=type(error).__name__)
         return False
     return True
+
+
+def depth(queue: str) -> int | None:
+    """How many messages wait on `queue`; None if the broker does not say."""
+    try:
+        return int(_broker().llen(queue))
+    except redis.RedisError:
+        return None
+
+
+@cache
+def _broker() -> "redis.Redis":
+    timeout = settings.REDIS_TIMEOUT_S
+    return redis.Redis.from_url(settings.BROKER_URL, socket_timeout=timeout, socket_connect_timeout=timeout)

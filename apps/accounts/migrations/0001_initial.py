@@ -39,7 +39,6 @@ class Migration(migrations.Migration):
                 ('monthly_budget_usd', models.DecimalField(decimal_places=10, max_digits=20, validators=[django.core.validators.MinValueValidator(Decimal('0'))])),
                 ('requests_per_minute', models.PositiveIntegerField(help_text='API requests of one user, all keys together')),
                 ('concurrency', models.PositiveIntegerField(help_text='Jobs of one user running at once')),
-                ('max_queued', models.PositiveIntegerField(default=10000, help_text='Jobs of one user not yet ended')),
                 ('max_quality', models.PositiveSmallIntegerField(default=10, help_text='Best model quality allowed', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10)])),
                 ('prefers_cheapest', models.BooleanField(default=False, help_text='Take the cheapest model unless a request asks for a quality')),
             ],

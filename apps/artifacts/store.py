@@ -1,0 +1,204 @@
+"""Fetch a file, keep it, hand it out by a signed link, let it expire.
+
+A provider's output is untrusted: its type is read from its first bytes and must be on the list of its kind
+(never SVG, HTML or XML, which a browser would run). Storage is Django's: local files, or S3 by settings.
+"""
+
+import secrets
+import uuid
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
+
+import filetype
+from django.conf import settings
+from django.core.files import File
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from apps.artifacts.models import Artifact
+from apps.core import clock, http
+
+# So that callers name what `fetch` raises by this room alone.
+FetchFailed = http.FetchFailed
+
+# Less than the lease of the job that waits for it.
+DOWNLOAD_TIMEOUT_S: Final = 60.0
+# Links of one artifact stay the same this long, so that repeated reads of a job can be cached and compared.
+URL_STEP_S: Final = 300
+
+_SNIFFERS: Final = {
+    "image": filetype.image_match,
+    "video": filetype.video_match,
+    "audio": filetype.audio_match,
+}
+# What `filetype` finds → (media type as registered at IANA, file name extension).
+_ALLOWED: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "image": {
+        "image/png": ("image/png", "png"),
+        "image/jpeg": ("image/jpeg", "jpg"),
+        "image/webp": ("image/webp", "webp"),
+    },
+    "video": {"video/mp4": ("video/mp4", "mp4"), "video/webm": ("video/webm", "webm")},
+    "audio": {
+        "audio/mpeg": ("audio/mpeg", "mp3"),
+        "audio/x-wav": ("audio/wav", "wav"),
+        "audio/ogg": ("audio/ogg", "ogg"),
+        "audio/x-flac": ("audio/flac", "flac"),
+        "audio/mp4": ("audio/mp4", "m4a"),
+    },
+}
+EXTENSIONS: Final = dict(pair for types in _ALLOWED.values() for pair in types.values())
+
+
+class BadMedia(Exception):
+    """What was given is not a file of the kind that was asked for, or not at an address that we would open."""
+
+
+class StoreUnavailable(Exception):
+    """The storage did not take or give the file. Try again later; never generate again."""
+
+
+def fetch(
+    *,
+    team_id: uuid.UUID,
+    url: str | None = None,
+    data: bytes | None = None,
+    kind: str,
+    allow_hosts: Collection[str] | None = None,
+    expires_at: datetime | None = None,
+    timeout_s: float = DOWNLOAD_TIMEOUT_S,
+) -> Artifact:
+    """Keeps the file at `url`, or the bytes in `data`, if it is of `kind`: image, video or audio.
+
+    One INSERT; call it outside a transaction.
+
+    Raises BadMedia, FetchFailed, or StoreUnavailable when our own side failed.
+    """
+    owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
+    if data is not None:
+        return _keep(ContentFile(data), sha256(data).hexdigest(), kind, owner)
+    if url is None:
+        raise BadMedia("neither an address nor bytes")
+    download = http.download(
+        url, max_bytes=settings.ARTIFACT_MAX_BYTES, timeout_s=timeout_s, allow_hosts=allow_hosts
+    )
+    try:
+        with download as got, got.path.open("rb") as content:
+            return _keep(File(content), got.sha256, kind, owner)
+    except http.UnsafeUrl as error:
+        raise BadMedia(error.reason) from error
+    except OSError as error:  # the temporary file: our disk is full
+        raise StoreUnavailable(str(error)) from error
+
+
+def snapshot(artifact: Artifact) -> dict[str, Any]:
+    """What others remember of an artifact: JSON-ready, its id as `artifact_id`, measures None until described."""
+    return {
+        "artifact_id": str(artifact.id),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }
+
+
+def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
+    """The content, to be closed by the caller. Raises Artifact.DoesNotExist, StoreUnavailable."""
+    key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
+    with _storage_errors():
+        return default_storage.open(key)
+
+
+@contextmanager
+def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
+    """The content as a local file, for tools that need one. Raises like `open`."""
+    key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
+    try:
+        path = Path(default_storage.path(key))
+    except NotImplementedError:  # a remote storage
+        with NamedTemporaryFile(prefix="artifact-") as copy:
+            with _storage_errors(), default_storage.open(key) as content:
+                copyfileobj(content, copy)
+                copy.flush()
+            yield Path(copy.name)
+    else:
+        yield path
+
+
+def describe(
+    artifact_id: uuid.UUID | str, *, width: int | None, height: int | None, duration_s: float | None = None
+) -> None:
+    """Records what decoding found: pixels and seconds."""
+    Artifact.objects.filter(id=artifact_id).update(width=width, height=height, duration_s=duration_s)
+
+
+def signed_url(artifact_id: uuid.UUID | str) -> str:
+    """An absolute link that needs no key and works for `ARTIFACT_URL_TTL_S` to five minutes more."""
+    earliest = int(clock.now().timestamp()) + settings.ARTIFACT_URL_TTL_S
+    expires = -(-earliest // URL_STEP_S) * URL_STEP_S
+    query = f"expires={expires}&signature={_signature(artifact_id, expires)}"
+    return f"{settings.PUBLIC_URL}/v1/artifacts/{artifact_id}?{query}"
+
+
+def is_signed(artifact_id: uuid.UUID, expires: str, signature: str) -> bool:
+    """Whether the link is ours and has not expired."""
+    if not (expires.isascii() and expires.isdecimal() and len(expires) <= 12):
+        return False
+    genuine = constant_time_compare(signature, _signature(artifact_id, int(expires)))
+    return genuine and clock.now().timestamp() < int(expires)
+
+
+def expire(limit: int = 500) -> int:
+    """Deletes the files of up to `limit` expired rows; returns how many. Safe to repeat and to interrupt."""
+    due = Artifact.objects.filter(deleted_at=None, expires_at__lte=clock.now()).order_by("expires_at")
+    deleted = 0
+    for artifact_id, key in due.values_list("id", "storage_key")[:limit]:
+        with _storage_errors():
+            default_storage.delete(key)
+        deleted += Artifact.objects.filter(id=artifact_id, deleted_at=None).update(deleted_at=clock.now())
+    return deleted
+
+
+def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
+    media_type, extension = _sniff(content, kind)
+    # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
+    token = secrets.token_hex(8)
+    with _storage_errors():
+        key = default_storage.save(f"{token[:2]}/{token}-{digest}.{extension}", content)
+    return Artifact.objects.create(
+        sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner
+    )
+
+
+def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:
+    """The media type and extension that the first bytes show."""
+    content.seek(0)
+    found = _SNIFFERS[kind](content.read(8192))
+    content.seek(0)
+    if found is None or found.mime not in _ALLOWED[kind]:
+        raise BadMedia(f"not {kind}: {found.mime if found else 'unknown content'}")
+    return _ALLOWED[kind][found.mime]
+
+
+def _signature(artifact_id: uuid.UUID | str, expires: int) -> str:
+    return salted_hmac(
+        "apps.artifacts.signed_url", f"{artifact_id}:{expires}", algorithm="sha256"
+    ).hexdigest()
+
+
+@contextmanager
+def _storage_errors() -> Generator[None]:
+    """Whatever a storage raises (OSError, botocore's own) means that it is down or full."""
+    try:
+        yield
+    except Exception as error:
+        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,64 @@
+"""Look up, keep and expire cached results. Scope: the team."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from apps.caching.models import CachedResult
+from apps.core import clock
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A result that may be served: `cost_usd` is what it cost and so what serving it saves."""
+
+    outputs: list[dict[str, Any]]
+    source_id: uuid.UUID
+    cost_usd: Decimal
+
+
+def lookup(*, team_id: uuid.UUID, fingerprint: bytes) -> Hit | None:
+    """One query, by the unique index over team and fingerprint."""
+    fresh = CachedResult.objects.filter(team_id=team_id, fingerprint=fingerprint, expires_at__gt=clock.now())
+    for outputs, source_id, cost_usd in fresh.values_list("outputs", "source_id", "cost_usd"):
+        return Hit(outputs, source_id, cost_usd)
+    return None
+
+
+def keep(
+    *,
+    team_id: uuid.UUID,
+    fingerprint: bytes,
+    model: str,
+    source_id: uuid.UUID,
+    outputs: Sequence[dict[str, Any]],
+    cost_usd: Decimal,
+    ttl_s: int,
+) -> None:
+    """Keeps the newest result of a fingerprint for `ttl_s` seconds."""
+    at = clock.now()
+    CachedResult.objects.bulk_create(
+        [
+            CachedResult(
+                team_id=team_id,
+                fingerprint=fingerprint,
+                model=model,
+                source_id=source_id,
+                outputs=list(outputs),
+                cost_usd=cost_usd,
+                created_at=at,
+                expires_at=at + timedelta(seconds=ttl_s),
+            )
+        ],
+        update_conflicts=True,
+        unique_fields=["team", "fingerprint"],
+        update_fields=["model", "source_id", "outputs", "cost_usd", "created_at", "expires_at"],
+    )
+
+
+def expire() -> int:
+    """Deletes what has expired. Returns how many."""
+    return CachedResult.objects.filter(expires_at__lte=clock.now()).delete()[0]

@@ -1,0 +1,104 @@
+"""Wakes requests that wait for a row: one Redis subscription per process, one event per waiter.
+
+A notification may be lost (Redis away): a waiter then looks again when its time is up.
+"""
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+from apps.core.redis import client
+
+log = structlog.get_logger(__name__)
+CHANNEL = "gp:changed"
+_RECONNECT_S = 1.0
+_quiet_until = 0.0
+
+
+def changed(row_id: uuid.UUID) -> None:
+    """Tells every process, once the current transaction commits, that the row has news for its waiters."""
+    transaction.on_commit(lambda: _publish(str(row_id)), robust=True)
+
+
+def _publish(row_id: str) -> None:
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return
+    try:
+        client().publish(CHANNEL, row_id)
+    except redis.RedisError as error:
+        _quiet_until = time.monotonic() + _RECONNECT_S
+        log.warning("notify.unheard", error=type(error).__name__)
+
+
+class Hub:
+    """The waiters of one process. Beyond `capacity` nobody may wait: waiting never starves accepting."""
+
+    def __init__(self, capacity: int) -> None:
+        self._places = threading.BoundedSemaphore(capacity)
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
+        self._listener: threading.Thread | None = None
+
+    @contextmanager
+    def place(self, row_id: uuid.UUID) -> Iterator[threading.Event | None]:
+        """An event set at each news of the row from now on, or None when all places are taken."""
+        if not self._places.acquire(blocking=False):
+            yield None
+            return
+        event = threading.Event()
+        try:
+            self._join(str(row_id), event)
+            yield event
+        finally:
+            self._leave(str(row_id), event)
+            self._places.release()
+
+    def _join(self, row_id: str, event: threading.Event) -> None:
+        with self._lock:
+            self._waiters[row_id].add(event)
+            if self._listener is None or not self._listener.is_alive():
+                self._listener = threading.Thread(target=self._listen, name="notify", daemon=True)
+                self._listener.start()
+
+    def _leave(self, row_id: str, event: threading.Event) -> None:
+        with self._lock:
+            self._waiters[row_id].discard(event)
+            if not self._waiters[row_id]:
+                del self._waiters[row_id]
+
+    def _wake(self, row_id: str) -> None:
+        with self._lock:
+            for event in self._waiters.get(row_id, ()):
+                event.set()
+
+    def _wake_all(self) -> None:
+        """After a gap in the subscription anything may have happened: let everyone look."""
+        with self._lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection = redis.Redis.from_url(settings.CACHE_REDIS_URL, decode_responses=True)
+                with connection.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # redis-py
+                    subscription.subscribe(CHANNEL)
+                    self._wake_all()
+                    for message in subscription.listen():
+                        self._wake(message["data"])
+            except (redis.RedisError, OSError) as error:
+                log.warning("notify.deaf", error=type(error).__name__)
+                time.sleep(_RECONNECT_S)
+
+
+hub = Hub(settings.WAITERS_PER_PROCESS)

@@ -1,0 +1,145 @@
+"""The life of one purchase: opened before the paid call, closed once. Each verb is fenced by the attempt's status,
+and where it gives the job back, by the job's lease."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from apps.core import clock, notify
+from apps.jobs import leases
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
+from apps.ledger import holds
+from apps.providers.contract import Pending, Ticket
+from apps.providers.errors import POLICIES, ProviderError
+
+_AT_THE_PROVIDER = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
+_FIRST_CHECK_S = 5
+
+
+def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
+    """The row that must be there before money is spent. None if somebody else opened this number."""
+    attempt = Attempt(
+        job_id=job.pk,
+        number=number,
+        provider=route["provider"],
+        model=route["model"],
+        provider_model=route["provider_model"],
+        route_id=route["route_id"],
+        price_id=route["price_id"],
+        price_usd=Decimal(route["amount_usd"]),
+        started_at=clock.now(),
+    )
+    try:
+        attempt.save(force_insert=True)
+    except IntegrityError:
+        return None
+    return attempt
+
+
+def submitted(job: Job, attempt: Attempt, pending: Pending, *, next_at: datetime) -> None:
+    """Keeps the ticket, then leaves the job until the provider has news. The ticket is a fact, kept even by a
+    worker that lost the job meanwhile: whoever holds it now will poll instead of waiting."""
+    with transaction.atomic(durable=True):
+        Attempt.objects.filter(pk=attempt.pk, status__in=(*IN_PROGRESS, AttemptStatus.UNKNOWN)).update(
+            ticket=pending.ticket.to_json()
+        )
+        _progress(attempt, pending)
+        leases.leave(job, next_at=next_at)
+        notify.changed(job.pk)
+
+
+def pending(job: Job, attempt: Attempt, news: Pending, *, next_at: datetime) -> None:
+    """The provider is still at it."""
+    with transaction.atomic(durable=True):
+        _progress(attempt, news)
+        leases.leave(job, next_at=next_at)
+        notify.changed(job.pk)
+
+
+def _progress(attempt: Attempt, news: Pending) -> None:
+    Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
+        status=AttemptStatus.SUBMITTED,
+        submitted_at=attempt.submitted_at or clock.now(),
+        provider_status=news.status,
+        progress=news.progress,
+        polls=attempt.polls + 1,
+    )
+
+
+def found(attempt: Attempt, ticket: Ticket) -> None:
+    """A provider's webhook named the ticket before (or instead of) the answer to our submit."""
+    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(ticket=ticket.to_json())
+    Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.STARTED).update(
+        status=AttemptStatus.SUBMITTED, submitted_at=clock.now()
+    )
+
+
+def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence[dict[str, Any]]) -> None:
+    """The outputs are ours: hand the job to validation."""
+    with transaction.atomic(durable=True):
+        kept = Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
+            status=AttemptStatus.FETCHED,
+            ticket=ticket.to_json() if ticket else attempt.ticket,
+            submitted_at=attempt.submitted_at or clock.now(),
+            billed=Billed.YES,
+            outputs=list(outputs),
+        )
+        if kept:
+            leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
+            notify.changed(job.pk)
+
+
+def failed(
+    job: Job,
+    attempt: Attempt,
+    error: ProviderError,
+    status: AttemptStatus = AttemptStatus.FAILED,
+    billed: Billed | None = None,
+) -> None:
+    """Closes the attempt. What the provider bills for it is the platform's cost, not the user's (M5).
+
+    `billed`: where it is known better than the table of error kinds knows.
+    """
+    billed = billed or Billed(POLICIES[error.kind].billed)
+    with transaction.atomic(durable=True):
+        closed = Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
+            status=status,
+            finished_at=clock.now(),
+            billed=billed,
+            error_kind=error.kind,
+            error_message=error.message[:500],
+        )
+        if closed and billed == Billed.YES:
+            holds.absorb(
+                reference=job.pk,
+                amount_usd=attempt.price_usd,
+                reason=f"attempt {attempt.number}: {error.kind}",
+            )
+
+
+def unknown(attempt: Attempt, *, message: str) -> None:
+    """What the provider did can't be known now: `unknowns.resolve` will find out. In the caller's transaction."""
+    Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
+        status=AttemptStatus.UNKNOWN,
+        billed=Billed.UNKNOWN,
+        error_message=message,
+        check_at=clock.now() + timedelta(seconds=_FIRST_CHECK_S),
+    )
+
+
+def canceled(attempt: Attempt, *, billed: Billed) -> None:
+    """Closed because the job's user asked. In the caller's transaction."""
+    Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
+        status=AttemptStatus.CANCELED, billed=billed, finished_at=clock.now()
+    )
+
+
+def accepted(attempt: Attempt, *, quality: dict[str, Any]) -> None:
+    """Its outputs are the job's. In the caller's transaction."""
+    Attempt.objects.filter(pk=attempt.pk).update(
+        status=AttemptStatus.ACCEPTED, billed=Billed.YES, quality=quality, finished_at=clock.now()
+    )

@@ -1,0 +1,123 @@
+"""What a client sees of a job: the API's and the webhooks' one description of it."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from apps.artifacts import store as artifacts
+from apps.core import clock, money
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import AttemptStatus, JobStatus
+
+# A running job shows no more than this before its outputs are ours and checked.
+_ALMOST = 0.95
+
+
+def full(job: Job, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """GET /v1/jobs/{id}: everything, with the timeline of attempts."""
+    at = clock.now()
+    return {
+        **brief(job, attempts[-1] if attempts else None, at),
+        "prompt": job.prompt,
+        "params": job.params,
+        "requirements": job.requirements,
+        "selection": job.selection,
+        "quality": job.quality,
+        "attempts": [_attempt(attempt, at) for attempt in attempts],
+    }
+
+
+def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
+    """A job in a list, in an answer to its submission and in a webhook. `attempt`: the newest one."""
+    return {
+        "id": str(job.pk),
+        "status": job.status,
+        "phase": phase(job, attempt),
+        "progress": progress(job, attempt, at),
+        "type": job.type,
+        "model": job.model,
+        "cached": job.is_cached,
+        "estimated_cost_usd": money.text(job.estimated_cost_usd),
+        "estimated_time_s": job.quote["time_s"],
+        "cost_usd": money.text(job.cost_usd),
+        "saved_usd": money.text(job.saved_usd),
+        "outputs": [_output(output) for output in job.outputs],
+        "error": _error(job),
+        "metadata": job.metadata,
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "finished_at": _time(job.finished_at),
+        "cancel_requested_at": _time(job.cancel_requested_at),
+        "urls": {
+            "self": f"/v1/jobs/{job.pk}",
+            "cancel": f"/v1/jobs/{job.pk}/cancel",
+            "events": f"/v1/jobs/{job.pk}/events",
+        },
+    }
+
+
+def accepted(job: Job) -> str:
+    """The body that answers a submission, as JSON text."""
+    return json.dumps(brief(job, None, job.created_at), ensure_ascii=False, separators=(",", ":"))
+
+
+def phase(job: Job, attempt: Attempt | None) -> str:
+    """Where the job is, finer than its status: derived, never stored."""
+    if job.status != JobStatus.RUNNING:
+        return job.status
+    match attempt.status if attempt else None:
+        case None:
+            return "starting"
+        case AttemptStatus.STARTED:
+            return "submitting"
+        case AttemptStatus.SUBMITTED:
+            return attempt.provider_status if attempt and attempt.provider_status else "submitted"
+        case AttemptStatus.FETCHED | AttemptStatus.ACCEPTED:
+            return "validating"
+        case _:
+            return "retrying"
+
+
+def progress(job: Job, attempt: Attempt | None, at: datetime) -> float:
+    """0 to 1: what the provider says, else the share of the usual time that has passed."""
+    if job.status == JobStatus.COMPLETED:
+        return 1.0
+    if job.status != JobStatus.RUNNING or attempt is None:
+        return 0.0
+    if attempt.status == AttemptStatus.FETCHED:
+        return _ALMOST
+    if attempt.progress is not None:
+        return min(attempt.progress, _ALMOST)
+    usual_s = float(job.quote["time_s"]["p50"]) or 1.0
+    return round(min(_ALMOST, attempt.latency_s(at) / usual_s), 2)
+
+
+def _output(output: dict[str, Any]) -> dict[str, Any]:
+    return {"url": artifacts.signed_url(output["artifact_id"]), **output}
+
+
+def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:
+    error = {"kind": attempt.error_kind, "message": attempt.error_message} if attempt.error_kind else None
+    return {
+        "number": attempt.number,
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "status": attempt.status,
+        "started_at": _time(attempt.started_at),
+        "finished_at": _time(attempt.finished_at),
+        "latency_s": round(attempt.latency_s(at), 3),
+        "price_usd": money.text(attempt.price_usd),
+        "billed": attempt.billed,
+        "error": error,
+    }
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    if not job.error_code:
+        return None
+    return {"code": job.error_code, "message": job.error_message, "retryable": job.error_retryable}
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat().replace("+00:00", "Z") if at else None

@@ -1,0 +1,171 @@
+"""Who may touch a job now. One claim at a time; every later write is fenced by the lease it was given.
+
+Leases are short, so that a killed worker's jobs go on within seconds; one thread per process renews all that the
+process holds, so that a slow provider or a large download loses none.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Case, F, Q, When
+
+from apps.core import bell, clock
+from apps.jobs.models import Job
+from apps.jobs.states import JobStatus
+
+log = structlog.get_logger(__name__)
+
+RUN, VALIDATE = "jobs.run", "jobs.validate"
+_QUEUE = {RUN: "io", VALIDATE: "cpu"}
+# A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
+_POSTPONE_S = 60
+
+_CLAIM = """
+UPDATE jobs_job j
+SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, due_at = %(expires_at)s,
+    started_at = COALESCE(j.started_at, %(now)s),
+    -- Nobody left this lease, it ran out: the last holder died or hung.
+    crashes = j.crashes + (j.lease_expires_at IS NOT NULL)::int
+WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
+  AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
+  AND (j.status = 'running' OR
+       (SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
+       < (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id))
+RETURNING j.*
+"""
+
+_WAKE_NEXT = """
+UPDATE jobs_job SET due_at = %(now)s, rung_at = %(now)s
+WHERE id = (SELECT id FROM jobs_job
+            WHERE user_id = %(user_id)s AND status = 'queued' AND due_at > %(now)s
+            ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+
+
+_RENEW = """
+UPDATE jobs_job SET lease_expires_at = %(expires_at)s,
+    due_at = CASE WHEN due_at < lease_expires_at THEN due_at ELSE %(expires_at)s END
+WHERE lease = ANY(%(leases)s) AND status = 'running' AND lease_expires_at IS NOT NULL
+"""
+
+_held: set[uuid.UUID] = set()
+_lock = threading.Lock()
+_renewer: threading.Thread | None = None
+
+
+@contextmanager
+def held(job_id: uuid.UUID) -> Iterator[Job | None]:
+    """Claims the job for the block and keeps the lease alive meanwhile. None if it can't be claimed."""
+    job = claim(job_id)
+    if job is None or job.lease is None:
+        yield None
+        return
+    lease = job.lease
+    with _lock:
+        _held.add(lease)
+        _ensure_renewer()
+    try:
+        yield job
+    finally:
+        with _lock:
+            _held.discard(lease)
+
+
+def claim(job_id: uuid.UUID) -> Job | None:
+    """The job, ours until its lease runs out; None if it is not due, is someone else's, or must queue behind others
+    of its user."""
+    at = clock.now()
+    values = {
+        "id": job_id,
+        "lease": uuid.uuid4(),
+        "now": at,
+        "expires_at": at + timedelta(seconds=settings.JOB_LEASE_S),
+    }
+    for job in Job.objects.raw(_CLAIM, values):
+        return job
+    _postpone(job_id, at)
+    return None
+
+
+def leave(job: Job, *, next_at: datetime, ring: str | None = None, **changes: Any) -> bool:
+    """Gives the job back until `next_at`, and rings `ring` if the next step is to be taken at once.
+
+    A nudge that came while we held the job (its `due_at` lies before the lease's end) makes it due now.
+    False if the lease was lost: nothing is written.
+    """
+    nudged = Q(due_at__lt=F("lease_expires_at"))
+    left = (
+        Job.objects.held_by(job.lease)
+        .filter(pk=job.pk)
+        .update(
+            due_at=Case(When(nudged, then=F("due_at")), default=next_at),
+            lease_expires_at=None,
+            rung_at=clock.now() if ring else None,
+            **changes,
+        )
+    )
+    if left and ring:
+        bell.ring(ring, id=job.pk, queue=_QUEUE[ring])
+    return bool(left)
+
+
+def nudge(job_id: uuid.UUID) -> bool:
+    """Makes the job due now: news has come. A holder at work finds it due when it leaves."""
+    at = clock.now()
+    return bool(Job.objects.open().filter(pk=job_id, due_at__gt=at).update(due_at=at, rung_at=None))
+
+
+def ring(job_id: uuid.UUID) -> None:
+    bell.ring(RUN, id=job_id, queue=_QUEUE[RUN])
+
+
+def wake_next(user_id: uuid.UUID) -> None:
+    """Rings for the oldest job of the user that waits for one of the user's places."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()})
+        row = cursor.fetchone()
+    if row:
+        ring(row[0])
+
+
+def _postpone(job_id: uuid.UUID, at: datetime) -> None:
+    Job.objects.filter(pk=job_id, status=JobStatus.QUEUED, due_at__lte=at).update(
+        due_at=at + timedelta(seconds=_POSTPONE_S)
+    )
+
+
+def _ensure_renewer() -> None:
+    global _renewer
+    if _renewer is None or not _renewer.is_alive():
+        _renewer = threading.Thread(target=_renew_for_ever, name="leases", daemon=True)
+        _renewer.start()
+
+
+def _renew_for_ever() -> None:
+    while True:
+        time.sleep(settings.JOB_LEASE_S / 3)
+        with _lock:
+            leases = list(_held)
+        if leases:
+            renew(leases)
+
+
+def renew(leases: list[uuid.UUID]) -> None:
+    """Prolongs those of `leases` that still hold their job. A database that is away is tried again next time."""
+    try:
+        with connection.cursor() as cursor:
+            expires_at = clock.now() + timedelta(seconds=settings.JOB_LEASE_S)
+            cursor.execute(_RENEW, {"leases": leases, "expires_at": expires_at})
+    except (DatabaseError, InterfaceError) as error:
+        log.warning("leases.not_renewed", count=len(leases), error=type(error).__name__)
+    finally:
+        connection.close()

@@ -1,0 +1,216 @@
+"""The row is the queue: `due_at` says when a job next deserves attention, NULL when it has ended."""
+
+import uuid
+from datetime import datetime
+from typing import Literal, cast
+
+from django.db import models
+from django.db.models import Q
+
+from apps.accounts.models import Team, User
+from apps.core import clock, money
+from apps.core.ids import uuid7
+from apps.jobs.states import (
+    ENDED,
+    IN_PROGRESS,
+    OPEN,
+    AttemptStatus,
+    Billed,
+    CachePolicy,
+    JobStatus,
+    Kind,
+    Priority,
+)
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Chainable reads."""
+
+    def open(self) -> "JobQuerySet":
+        return self.filter(status__in=OPEN)
+
+    def held_by(self, lease: uuid.UUID | None) -> "JobQuerySet":
+        """The fence: only the present holder of the lease may write; a zombie updates 0 rows."""
+        return self.filter(status=JobStatus.RUNNING, lease=lease)
+
+
+class Job(models.Model):
+    """One generation asked for by a user."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, db_index=False)
+    user = models.ForeignKey(User, on_delete=models.PROTECT, db_index=False, related_name="jobs")
+    status = models.CharField(max_length=9, choices=JobStatus, default=JobStatus.QUEUED)
+
+    # What was asked.
+    type = models.CharField(max_length=8, choices=Kind)
+    prompt = models.TextField()
+    params = models.JSONField(default=dict)
+    requirements = models.JSONField(default=dict)
+    metadata = models.JSONField(default=dict)
+    callback_url = models.TextField(default="")
+    priority = models.CharField(max_length=11, choices=Priority, default=Priority.INTERACTIVE)
+    cache = models.CharField(max_length=8, choices=CachePolicy, default=CachePolicy.EXACT)
+    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
+    request_digest = models.BinaryField(max_length=32, null=True)
+    accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
+
+    # What was decided: the model, the priced routes in order, frozen at submit.
+    model = models.CharField(max_length=100)
+    selection = models.JSONField(default=dict)
+    quote = models.JSONField(default=dict)
+    fingerprint = models.BinaryField(max_length=32)
+    estimated_cost_usd = models.DecimalField(**money.AMOUNT)
+
+    # When it next deserves attention, and who is at it.
+    created_at = models.DateTimeField(default=clock.now)
+    started_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True)
+    rung_at = models.DateTimeField(null=True)
+    lease = models.UUIDField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    crashes = models.PositiveSmallIntegerField(default=0)
+    cancel_requested_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    # How it ended.
+    outputs = models.JSONField(default=list)
+    cost_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
+    saved_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
+    cached_from = models.UUIDField(null=True)
+    quality = models.JSONField(null=True)
+    error_code = models.CharField(max_length=40, default="")
+    error_message = models.TextField(default="")
+    error_retryable = models.BooleanField(default=False)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=JobStatus.values), name="job_status_known"),
+            models.CheckConstraint(
+                condition=Q(status=JobStatus.RUNNING, lease__isnull=False)
+                | (~Q(status=JobStatus.RUNNING) & Q(lease__isnull=True)),
+                name="job_running_iff_leased",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=ENDED, due_at__isnull=True, finished_at__isnull=False)
+                | Q(status__in=OPEN, due_at__isnull=False, finished_at__isnull=True),
+                name="job_ended_iff_never_due",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=JobStatus.FAILED) & ~Q(error_code="")
+                | ~Q(status=JobStatus.FAILED) & Q(error_code=""),
+                name="job_failed_iff_error_code",
+            ),
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                name="one_job_per_idempotency_key",
+                condition=Q(idempotency_key__isnull=False),
+            ),
+        ]
+        indexes = [
+            # Serves sweep: what is due, oldest first.
+            models.Index(fields=["due_at"], name="job_due", condition=Q(due_at__isnull=False)),
+            # Serves GET /v1/jobs: one user's jobs, newest first (ids are time-ordered).
+            models.Index(fields=["user", "-id"], name="job_by_user"),
+            # Serves the renewal of the leases a process holds.
+            models.Index(fields=["lease"], name="job_by_lease", condition=Q(lease__isnull=False)),
+            # Serves the concurrency limit and the wake-up of a user's next job.
+            models.Index(
+                fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def kind(self) -> Literal["image", "video", "audio"]:
+        """`type`, as the word that the rooms below know it by."""
+        return cast(Literal["image", "video", "audio"], self.type)
+
+    @property
+    def is_cached(self) -> bool:
+        return self.cached_from is not None
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Chainable reads."""
+
+    def of(self, job: Job) -> "AttemptQuerySet":
+        return self.filter(job=job).order_by("number")
+
+
+class Attempt(models.Model):
+    """One purchase at one provider. The row is committed before the paid call; its id is the provider's idempotency
+    key where the provider has one, and names our webhook URL where it has none."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    number = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=9, choices=AttemptStatus, default=AttemptStatus.STARTED)
+    provider = models.CharField(max_length=50)
+    model = models.CharField(max_length=100)
+    provider_model = models.CharField(max_length=200)
+    route_id = models.UUIDField()
+    price_id = models.UUIDField()
+    # What the provider charges for it by the price frozen at submit.
+    price_usd = models.DecimalField(**money.AMOUNT)
+    billed = models.CharField(max_length=7, choices=Billed, default=Billed.UNKNOWN)
+    ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
+    provider_status = models.CharField(max_length=20, default="")
+    progress = models.FloatField(null=True)
+    polls = models.PositiveIntegerField(default=0)
+    outputs = models.JSONField(default=list)
+    quality = models.JSONField(null=True)
+    started_at = models.DateTimeField(default=clock.now)
+    submitted_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    # For `unknown` only: when to ask the provider again.
+    check_at = models.DateTimeField(null=True)
+    error_kind = models.CharField(max_length=30, default="")
+    error_message = models.TextField(default="")
+
+    objects = AttemptQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=AttemptStatus.values), name="attempt_status_known"),
+            # Serves the attempts of a job, in order.
+            models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number"),
+            models.UniqueConstraint(
+                fields=["job"], name="one_open_attempt_per_job", condition=Q(status__in=IN_PROGRESS)
+            ),
+            models.CheckConstraint(
+                condition=Q(status=AttemptStatus.UNKNOWN, check_at__isnull=False)
+                | (~Q(status=AttemptStatus.UNKNOWN) & Q(check_at__isnull=True)),
+                name="attempt_unknown_iff_checked",
+            ),
+        ]
+        indexes = [
+            # Serves the reconciliation of unknown outcomes.
+            models.Index(fields=["check_at"], name="attempt_unknown", condition=Q(check_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} #{self.number}"
+
+    def latency_s(self, at: datetime) -> float:
+        """Seconds from the start to the end, or to `at` while it goes on."""
+        return ((self.finished_at or at) - self.started_at).total_seconds()
+
+
+class JobEvent(models.Model):
+    """Every change of a job's status, written by a trigger in Postgres, so that none can be forgotten."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField()
+    from_status = models.CharField(max_length=9)
+    to_status = models.CharField(max_length=9)

@@ -1,0 +1,176 @@
+"""One touch of a job: look where it stands, take the next step, leave it for the next touch.
+
+First run, poll, retry, recovery after a crash and an arriving provider webhook are all this one path. No transaction
+is open across a network wait, and no worker slot waits for a provider.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+from apps.artifacts import store as artifacts
+from apps.artifacts.models import Artifact
+from apps.core import clock, http
+from apps.jobs import attempts, leases, outcomes
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
+from apps.providers import call, inbox
+from apps.providers.contract import GenerationRequest, Pending, Result, Ticket
+from apps.providers.errors import ErrorKind, ProviderError
+
+log = structlog.get_logger(__name__)
+
+MAX_CRASHES = 3
+# Without news by webhook a job is polled: soon at first, then at most this seldom.
+_FIRST_POLL_S = 1.0
+_MAX_POLL_S = 30.0
+_POLL_GROWTH = 1.5
+_STORE_AWAY_S = 10.0
+# Right after a submit a provider may not know the ticket it just gave.
+_FORGETFUL_S = 60.0
+# A download that fails is tried this often before the output counts as broken.
+_MAX_FETCHES = 5
+
+
+def run(job_id: uuid.UUID) -> None:
+    """Takes the job's next step, if it is due and free."""
+    with leases.held(job_id) as job:
+        if job:
+            advance(job)
+
+
+def advance(job: Job) -> None:
+    """The next step of a job we hold."""
+    past = list(Attempt.objects.of(job))
+    current = past[-1] if past and past[-1].status in IN_PROGRESS else None
+    if job.crashes >= MAX_CRASHES:
+        outcomes.quarantine(job, current)
+    elif job.cancel_requested_at:
+        outcomes.cancel(job, current)
+    elif current and current.status == AttemptStatus.FETCHED:
+        leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
+    elif clock.now() >= job.deadline_at:
+        outcomes.expire(job, current)
+    elif current is None:
+        outcomes.next_attempt(job, past, buy=_buy)
+    elif current.ticket is None:
+        _await_news(job, current)
+    else:
+        _poll(job, current)
+
+
+def _buy(job: Job, attempt: Attempt) -> None:
+    request = GenerationRequest(
+        attempt_id=str(attempt.pk),
+        kind=job.type,
+        model=attempt.provider_model,
+        prompt=job.prompt,
+        params=job.params,
+        webhook_url=inbox.webhook_url(attempt.provider, attempt.pk),
+    )
+    try:
+        answer = call.submit(attempt.provider, request).answer
+    except ProviderError as error:
+        if error.policy.billed == "unknown":
+            _await_news(job, attempt)
+        else:
+            outcomes.failed(job, attempt, error)
+        return
+    if isinstance(answer, Pending):
+        attempts.submitted(job, attempt, answer, next_at=_next_poll(job, attempt))
+    else:
+        _collect(job, attempt, answer)
+
+
+def _await_news(job: Job, attempt: Attempt) -> None:
+    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket."""
+    give_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_WAIT_S)
+    if clock.now() < give_up_at:
+        leases.leave(job, next_at=give_up_at)
+        return
+    outcomes.unknown(job, attempt)
+
+
+def _poll(job: Job, attempt: Attempt) -> None:
+    try:
+        answer = call.poll(attempt.provider, _ticket(attempt)).answer
+    except ProviderError as error:
+        if error.ends_generation and error.policy.billed != "unknown":
+            outcomes.failed(job, attempt, error)
+        elif error.ends_generation or _is_lost(attempt, error):
+            outcomes.unknown(job, attempt)
+        else:
+            # The provider can't be reached: that says nothing of the work we bought there.
+            log.warning("poll.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
+            still = Pending(_ticket(attempt), "submitted", attempt.progress)
+            attempts.pending(job, attempt, still, next_at=_next_poll(job, attempt, error.retry_after_s))
+        return
+    if isinstance(answer, Pending):
+        attempts.pending(job, attempt, answer, next_at=_next_poll(job, attempt))
+    else:
+        _collect(job, attempt, answer)
+
+
+def _is_lost(attempt: Attempt, error: ProviderError) -> bool:
+    """The provider does not know its own ticket, and not only because it was just made."""
+    age_s = (clock.now() - (attempt.submitted_at or attempt.started_at)).total_seconds()
+    return error.kind == ErrorKind.NOT_FOUND and age_s > _FORGETFUL_S
+
+
+def _ticket(attempt: Attempt) -> Ticket:
+    return Ticket.from_json(attempt.ticket or "")
+
+
+def _collect(job: Job, attempt: Attempt, result: Result) -> None:
+    """Fetches the outputs into our own store."""
+    if any(output.flagged for output in result.outputs):
+        # Never delivered, nor charged to the user; the provider bills it all the same.
+        error = ProviderError(ErrorKind.CONTENT_REJECTED, "The provider flagged its own output as unsafe.")
+        outcomes.failed(job, attempt, error, AttemptStatus.REJECTED, Billed.YES)
+        return
+    try:
+        kept = [
+            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.kind)
+            for output in result.outputs
+        ]
+    except artifacts.BadMedia as error:
+        outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
+    except (artifacts.StoreUnavailable, http.FetchFailed, http.UnsafeUrl) as error:
+        _fetch_later(job, attempt, result, error)
+    else:
+        attempts.fetched(job, attempt, result.ticket, [_remembered(artifact) for artifact in kept])
+
+
+def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -> None:
+    """A paid result is never generated again because a download or our store failed."""
+    log.warning("fetch.failed", job=str(job.pk), provider=attempt.provider, error=type(error).__name__)
+    store_away = isinstance(error, artifacts.StoreUnavailable)
+    if attempt.polls >= _MAX_FETCHES and not store_away:
+        outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
+        return
+    ticket = result.ticket or _ticket(attempt)
+    next_at = clock.now() + timedelta(seconds=_STORE_AWAY_S if store_away else _FIRST_POLL_S)
+    attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
+
+
+def _next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
+    """First when half of such jobs are done, then ever more seldom: the webhook usually comes before."""
+    usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
+    backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)
+    return clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+
+
+def _remembered(artifact: Artifact) -> dict[str, Any]:
+    """What a job keeps of one output: enough to answer without a join."""
+    return {
+        "artifact_id": str(artifact.pk),
+        "media_type": artifact.media_type,
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "width": artifact.width,
+        "height": artifact.height,
+        "duration_s": artifact.duration_s,
+    }

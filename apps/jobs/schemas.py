@@ -1,0 +1,175 @@
+"""The shapes of the answers, for the OpenAPI document. The documents themselves are built in `documents`."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Seconds(BaseModel):
+    p50: float
+    p95: float
+
+
+class Output(BaseModel):
+    """An artifact that we hold; `url` is signed and expires, ask the job again for a fresh one."""
+
+    url: str
+    artifact_id: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+
+
+class Error(BaseModel):
+    code: str
+    message: str
+    retryable: bool
+
+
+class Urls(BaseModel):
+    self: str
+    cancel: str
+    events: str
+
+
+class Job(BaseModel):
+    """Amounts are decimal text in USD, times ISO 8601 in UTC."""
+
+    id: str
+    status: str
+    phase: str
+    progress: float
+    type: str
+    model: str
+    cached: bool
+    estimated_cost_usd: str
+    estimated_time_s: Seconds
+    cost_usd: str
+    saved_usd: str
+    outputs: list[Output]
+    error: Error | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    urls: Urls
+
+
+class AttemptError(BaseModel):
+    kind: str
+    message: str
+
+
+class Attempt(BaseModel):
+    """One purchase at one provider."""
+
+    number: int
+    provider: str
+    model: str
+    status: str
+    started_at: datetime
+    finished_at: datetime | None
+    latency_s: float
+    price_usd: str
+    billed: str
+    error: AttemptError | None
+
+
+class JobDetail(Job):
+    prompt: str
+    params: dict[str, Any]
+    requirements: dict[str, Any]
+    selection: dict[str, Any]
+    quality: dict[str, Any] | None
+    attempts: list[Attempt]
+
+
+class JobPage(BaseModel):
+    data: list[Job]
+    next: str | None
+
+
+class Event(BaseModel):
+    at: datetime
+    from_status: str
+    to_status: str
+
+
+class Events(BaseModel):
+    data: list[Event]
+
+
+class Estimate(BaseModel):
+    model: str
+    selection: dict[str, Any]
+    params: dict[str, Any]
+    estimated_cost_usd: str
+    upper_bound_usd: str
+    breakdown: dict[str, str]
+    estimated_time_s: Seconds
+
+
+class UnitPrice(BaseModel):
+    unit: str
+    unit_price_usd: str
+
+
+class Model(BaseModel):
+    id: str
+    name: str
+    type: str
+    quality: int
+    allowed: bool
+    limits: dict[str, Any]
+    defaults: dict[str, Any]
+    estimated_time_s: Seconds
+    prices: list[UnitPrice]
+
+
+class Models(BaseModel):
+    data: list[Model]
+
+
+class Period(BaseModel):
+    starts_at: datetime
+    ends_at: datetime
+
+
+class Budget(BaseModel):
+    limit_usd: str
+    spent_usd: str
+    held_usd: str
+    remaining_usd: str
+    period: Period
+
+
+class WebhookSecret(BaseModel):
+    key: str
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+    code: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Branch on `code`; the codes are listed in the reference."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    retryable: bool
+    errors: list[FieldError] | None = None
+
+
+def problems(*statuses: int) -> dict[tuple[int, str], type[Problem]]:
+    """The refusals a view may answer, besides 401 and 429."""
+    return {(status, "application/problem+json"): Problem for status in (401, *statuses)}

@@ -1,0 +1,144 @@
+"""The only place where a job ends: one transaction moves the job, the money, the cache and the webhook together.
+
+Lock order: job, budget, the rest. Every verb is fenced: it answers False, and changes nothing, if the caller no
+longer holds the job.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.caching import store as cache
+from apps.caching.store import Hit
+from apps.core import clock, notify
+from apps.jobs import attempts, documents, leases
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import Billed, CachePolicy, JobStatus
+from apps.ledger import holds
+from apps.webhooks import emit
+
+
+def complete(
+    job: Job, attempt: Attempt, *, outputs: Sequence[dict[str, Any]], quality: dict[str, Any]
+) -> bool:
+    """The attempt's outputs are the job's; its price is charged and they may be served again."""
+    job.outputs, job.quality = list(outputs), quality
+    with _ending(
+        job, JobStatus.COMPLETED, outputs=job.outputs, quality=quality, cost_usd=attempt.price_usd
+    ) as ended:
+        if ended:
+            attempts.accepted(attempt, quality=quality)
+            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            if charged != attempt.price_usd:
+                Job.objects.filter(pk=job.pk).update(cost_usd=charged)
+            _keep(job, cost_usd=charged)
+    return ended
+
+
+def fail(
+    job: Job, *, code: str, message: str, retryable: bool, leaving: Attempt | None = None, because: str = ""
+) -> bool:
+    """The user gets nothing and pays nothing.
+
+    `leaving`: an attempt at a provider whose outcome can't be known now; its money stays held (M4).
+    """
+    changes = {"error_code": code, "error_message": message, "error_retryable": retryable}
+    with _ending(job, JobStatus.FAILED, **changes) as ended:
+        if ended:
+            _free(job, leaving=leaving, because=because or code)
+    return ended
+
+
+def cancel(job: Job, *, leaving: Attempt | None = None) -> bool:
+    """Ends the job as its user asked. `leaving`: as in `fail`; it is charged if the provider delivers it."""
+    with _ending(job, JobStatus.CANCELED) as ended:
+        if ended:
+            _free(job, leaving=leaving, because="canceled")
+    return ended
+
+
+def cancel_billed(job: Job, attempt: Attempt) -> bool:
+    """Ends the job as its user asked, after the provider delivered: the work is charged."""
+    with _ending(job, JobStatus.CANCELED, cost_usd=attempt.price_usd) as ended:
+        if ended:
+            attempts.canceled(attempt, billed=Billed.YES)
+            holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+    return ended
+
+
+@contextmanager
+def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
+    """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job."""
+    at = clock.now()
+    changes |= {"status": status, "finished_at": at, "due_at": None, "lease": None, "lease_expires_at": None}
+    with transaction.atomic(durable=True):
+        ended = Job.objects.held_by(job.lease).filter(pk=job.pk).update(**changes)
+        yield bool(ended)
+        if ended:
+            for name, value in changes.items():
+                setattr(job, name, value)
+            _announce(job)
+
+
+def _free(job: Job, *, leaving: Attempt | None, because: str) -> None:
+    if leaving:
+        attempts.unknown(leaving, message=because)
+    else:
+        holds.release(reference=job.pk, reason=because)
+
+
+def _keep(job: Job, *, cost_usd: Decimal) -> None:
+    if job.cache == CachePolicy.OFF:
+        return
+    cache.keep(
+        team_id=job.team_id,
+        fingerprint=bytes(job.fingerprint),
+        model=job.model,
+        source_id=job.pk,
+        outputs=job.outputs,
+        cost_usd=cost_usd,
+        ttl_s=job.quote.get("cache_ttl_s") or settings.CACHE_TTL_S,
+    )
+
+
+def _announce(job: Job) -> None:
+    notify.changed(job.pk)
+    leases.wake_next(job.user_id)
+    if job.callback_url:
+        announce_to(job)
+
+
+def announce_to(job: Job) -> None:
+    """The signed webhook to the job's callback URL. Small: the prompt and the timeline are fetched from the job."""
+    emit.emit(
+        team_id=job.team_id,
+        type=f"job.{job.status}",
+        subject_id=job.pk,
+        data=documents.brief(job, None, clock.now()),
+        url=job.callback_url,
+    )
+
+
+def insert_cached(job: Job, hit: Hit) -> None:
+    """A job that ends as it is accepted: its result was there. In the caller's transaction."""
+    job.status, job.outputs, job.saved_usd, job.cached_from = (
+        JobStatus.COMPLETED,
+        hit.outputs,
+        hit.cost_usd,
+        hit.source_id,
+    )
+    job.due_at, job.rung_at, job.started_at, job.finished_at = None, None, job.created_at, clock.now()
+    insert(job)
+    if job.callback_url:
+        announce_to(job)
+
+
+def insert(job: Job) -> None:
+    """The row, with the answer to its submission when that may have to be given again (Idempotency-Key)."""
+    if job.idempotency_key:
+        job.accepted_body = documents.accepted(job)
+    job.save(force_insert=True)

@@ -1,0 +1,60 @@
+"""The net under the bell: ring again for what is due and unheard. Reads rows, changes none but when it last rang."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from apps.core import bell, clock
+from apps.jobs import leases
+from apps.jobs.models import Attempt, Job
+
+# A ring not answered for this long may have been lost (Redis flushed, worker killed).
+RING_AGAIN_S = 4
+_BATCH = 500
+# While this many messages wait, an unanswered ring is not lost: workers are behind.
+_BACKLOG = 200
+
+_DUE = """
+UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
+    SELECT id FROM jobs_job
+    WHERE due_at <= %(now)s AND (rung_at IS NULL OR rung_at <= %(unheard_before)s)
+      AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
+    ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+
+
+def due_jobs() -> int:
+    """Rings for jobs that are due and free. Returns how many."""
+    at = clock.now()
+    waiting = bell.depth("io")
+    patience_s = RING_AGAIN_S if waiting is None or waiting < _BACKLOG else 60
+    values: dict[str, Any] = {
+        "now": at,
+        "unheard_before": at - timedelta(seconds=patience_s),
+        "batch": _BATCH,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_DUE, values)
+        ids = [row[0] for row in cursor.fetchall()]
+    for job_id in ids:
+        leases.ring(job_id)
+    return len(ids)
+
+
+def unknown_attempts() -> int:
+    """Rings for attempts whose outcome is to be asked for again."""
+    ids = list(Attempt.objects.filter(check_at__lte=clock.now()).values_list("pk", flat=True)[:_BATCH])
+    for attempt_id in ids:
+        bell.ring("jobs.resolve_unknown", id=attempt_id, queue="io")
+    return len(ids)
+
+
+def old_idempotency_keys() -> int:
+    """Forgets keys after IDEMPOTENCY_TTL_S: the same key then starts a new job."""
+    before = clock.now() - timedelta(seconds=settings.IDEMPOTENCY_TTL_S)
+    return Job.objects.filter(idempotency_key__isnull=False, created_at__lt=before).update(
+        idempotency_key=None, request_digest=None, accepted_body=None
+    )

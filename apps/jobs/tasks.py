@@ -1,0 +1,44 @@
+"""The bell's ends: each task takes the id of a row and calls one verb."""
+
+import uuid
+
+from celery import shared_task
+
+from apps.jobs import inbound, sweep, unknowns
+from apps.jobs import run as runs
+from apps.jobs import validate as validations
+
+
+@shared_task(name="jobs.run")
+def run(*, v: int, id: str) -> None:
+    runs.run(uuid.UUID(id))
+
+
+@shared_task(name="jobs.validate")
+def validate(*, v: int, id: str) -> None:
+    validations.validate(uuid.UUID(id))
+
+
+@shared_task(name="jobs.provider_event")
+def provider_event(*, v: int, id: str) -> None:
+    inbound.receive(uuid.UUID(id))
+
+
+@shared_task(name="jobs.resolve_unknown")
+def resolve_unknown(*, v: int, id: str) -> None:
+    unknowns.resolve(uuid.UUID(id))
+
+
+@shared_task(name="jobs.sweep")
+def sweep_jobs() -> None:
+    sweep.due_jobs()
+
+
+@shared_task(name="jobs.sweep_unknown", ignore_result=False)
+def sweep_unknown() -> int:
+    return sweep.unknown_attempts()
+
+
+@shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)
+def forget_idempotency_keys() -> int:
+    return sweep.old_idempotency_keys()

@@ -1,0 +1,72 @@
+"""Money whose purchase has an unknown outcome: ask the provider until it is known, then charge or free it (M4).
+
+The written policy: a canceled job pays for work that the provider delivered; a failed job never pays, the platform
+does. An outcome still unknown `UNKNOWN_HOLD_S` after the attempt began counts as not billed; the comparison with the
+provider's bill corrects it if it was.
+"""
+
+import uuid
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.core import clock
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import AttemptStatus, Billed, JobStatus
+from apps.ledger import holds
+from apps.providers import call
+from apps.providers.contract import Pending, Ticket
+from apps.providers.errors import ErrorKind, ProviderError
+
+_CHECK_EVERY_S = 30
+
+
+def resolve(attempt_id: uuid.UUID) -> None:
+    """Looks once; settles the money if the outcome is known now, else looks again later."""
+    at = clock.now()
+    claimed = Attempt.objects.filter(pk=attempt_id, status=AttemptStatus.UNKNOWN, check_at__lte=at).update(
+        check_at=at + timedelta(seconds=_CHECK_EVERY_S)
+    )
+    if not claimed:
+        return
+    attempt = Attempt.objects.select_related("job").get(pk=attempt_id)
+    billed = _ask(attempt)
+    if billed == Billed.UNKNOWN and at >= attempt.started_at + timedelta(seconds=settings.UNKNOWN_HOLD_S):
+        billed = Billed.NO
+    if billed != Billed.UNKNOWN:
+        _settle(attempt, billed)
+
+
+def _ask(attempt: Attempt) -> Billed:
+    if attempt.ticket is None:
+        return Billed.UNKNOWN
+    try:
+        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket)).answer
+    except ProviderError as error:
+        if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
+            return Billed.NO
+        return Billed.YES if error.kind == ErrorKind.BAD_OUTPUT else Billed.UNKNOWN
+    return Billed.UNKNOWN if isinstance(answer, Pending) else Billed.YES
+
+
+def _settle(attempt: Attempt, billed: Billed) -> None:
+    job = attempt.job
+    status = AttemptStatus.CANCELED if job.status == JobStatus.CANCELED else AttemptStatus.FAILED
+    with transaction.atomic(durable=True):
+        # Lock order: job first, as everywhere.
+        Job.objects.select_for_update().get(pk=job.pk)
+        closed = Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.UNKNOWN).update(
+            status=status, billed=billed, check_at=None, finished_at=clock.now()
+        )
+        if not closed:
+            return
+        if billed == Billed.YES and job.status == JobStatus.CANCELED:
+            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            Job.objects.filter(pk=job.pk).update(cost_usd=charged)
+            return
+        if billed == Billed.YES:
+            holds.absorb(
+                reference=job.pk, amount_usd=attempt.price_usd, reason=f"attempt {attempt.number}: unused"
+            )
+        holds.release(reference=job.pk, reason="outcome known")

@@ -1,0 +1,47 @@
+"""The touch that needs a processor instead of the network: check the outputs, then accept them or go on."""
+
+import uuid
+from typing import Any
+
+from apps.artifacts import store as artifacts
+from apps.jobs import leases, outcomes, run, settle
+from apps.jobs.models import Attempt, Job
+from apps.jobs.states import AttemptStatus
+from apps.providers.errors import ErrorKind, ProviderError
+from apps.validation import output
+from apps.validation.output import Report
+
+
+def validate(job_id: uuid.UUID) -> None:
+    """Checks the fetched outputs of the job, if it is due and free."""
+    with leases.held(job_id) as job:
+        if job is None:
+            return
+        attempt = Attempt.objects.filter(job=job, status=AttemptStatus.FETCHED).first()
+        if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
+            run.advance(job)
+        else:
+            _judge(job, attempt)
+
+
+def _judge(job: Job, attempt: Attempt) -> None:
+    reports = [_check(job, kept) for kept in attempt.outputs]
+    failed = [check for report in reports for check in report.checks if check.status == "failed"]
+    if failed:
+        problems = "; ".join(failed[0].details.get("problems", ()))
+        error = ProviderError(ErrorKind.BAD_OUTPUT, f"{failed[0].name}: {problems}")
+        outcomes.failed(job, attempt, error, AttemptStatus.REJECTED)
+        return
+    worst = min(reports, key=lambda report: report.score or 0.0)
+    settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
+
+
+def _check(job: Job, kept: dict[str, Any]) -> Report:
+    """Checks one output and completes what we remember of it with its measures."""
+    artifact_id = uuid.UUID(kept["artifact_id"])
+    with artifacts.local_path(artifact_id) as path:
+        report = output.check(path, kind=job.kind, media_type=kept["media_type"], requested=job.params)
+    if media := report.media:
+        artifacts.describe(artifact_id, width=media.width, height=media.height, duration_s=media.duration_s)
+        kept.update(width=media.width, height=media.height, duration_s=media.duration_s)
+    return report

@@ -1,0 +1,282 @@
+"""The API over jobs. Each view authenticates, reads the request, makes one call, and answers."""
+
+import hashlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts import caller
+from apps.accounts.models import Team
+from apps.catalog import snapshot
+from apps.core import clock, money, notify
+from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound
+from apps.jobs import documents, leases, listing, schemas, serializers, submit
+from apps.jobs.models import Attempt, Job, JobEvent
+from apps.ledger import statements
+from apps.webhooks import signing
+
+READ, WRITE = "jobs:read", "jobs:write"
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# A comment line keeps proxies from closing a stream in which nothing happens.
+_HEARTBEAT_S = 15.0
+
+
+class Jobs(APIView):
+    """Submit a job; list your jobs."""
+
+    scopes = {"GET": READ, "POST": WRITE}
+
+    @extend_schema(
+        request=serializers.JobRequest,
+        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
+        responses={202: schemas.Job, 200: schemas.Job, **schemas.problems(400, 402, 403, 404, 410, 422, 429)},
+        description="202: accepted. 200: answered from the cache, or a replay of a cached answer.",
+    )
+    def post(self, request: Request) -> HttpResponse:
+        once = _once(request)
+        asked = serializers.parse(serializers.JobRequest, request.data)
+        job, replayed = submit.submit(_caller(request), asked, once=once)
+        return _accepted(job, replayed=replayed)
+
+    @extend_schema(parameters=listing.PARAMETERS, responses={200: schemas.JobPage, **schemas.problems(422)})
+    def get(self, request: Request) -> Response:
+        return Response(listing.page(_caller(request), request.query_params))
+
+
+class JobDetail(APIView):
+    """One job, as it is now or, with `?wait=`, once it has ended."""
+
+    scopes = {"GET": READ}
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "wait", int, description="Seconds to wait for the end; at most the server's limit."
+            )
+        ],
+        responses={200: schemas.JobDetail, **schemas.problems(404, 422)},
+    )
+    def get(self, request: Request, job_id: uuid.UUID) -> Response:
+        wait_s = _wait(request)
+        job = _job(request, job_id)
+        if wait_s and not job.has_ended:
+            job = _until_ended(request, job_id, wait_s)
+        return Response(documents.full(job, list(Attempt.objects.of(job))))
+
+
+class JobCancel(APIView):
+    """Ask for a job to be canceled. It ends at its next touch; work a provider already delivers is charged."""
+
+    scopes = {"POST": WRITE}
+
+    @extend_schema(
+        request=None, responses={202: schemas.JobDetail, 200: schemas.JobDetail, **schemas.problems(404)}
+    )
+    def post(self, request: Request, job_id: uuid.UUID) -> Response:
+        job = _job(request, job_id)
+        asked = (
+            Job.objects.open()
+            .filter(pk=job.pk, cancel_requested_at__isnull=True)
+            .update(cancel_requested_at=clock.now())
+        )
+        if asked:
+            leases.nudge(job.pk)
+            leases.ring(job.pk)
+        job = _job(request, job_id)
+        return Response(
+            documents.full(job, list(Attempt.objects.of(job))), status=200 if job.has_ended else 202
+        )
+
+
+class JobEvents(APIView):
+    """A job's changes of status as JSON; with `Accept: text/event-stream` its news as they happen."""
+
+    scopes = {"GET": READ}
+    content_negotiation_class = listing.AnyAccept
+
+    @extend_schema(responses={200: schemas.Events, **schemas.problems(404)})
+    def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse | StreamingHttpResponse:
+        job = _job(request, job_id)
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            stream = StreamingHttpResponse(_stream(request, job.pk), content_type="text/event-stream")
+            stream["Cache-Control"] = "no-store"
+            stream["X-Accel-Buffering"] = "no"
+            return stream
+        events = JobEvent.objects.filter(job=job).order_by("id")
+        return Response(
+            {
+                "data": [
+                    {"at": event.at, "from_status": event.from_status, "to_status": event.to_status}
+                    for event in events
+                ]
+            }
+        )
+
+
+class Estimates(APIView):
+    """What a job would cost and how long it would take. Nothing is stored or held."""
+
+    scopes = {"POST": READ}
+
+    @extend_schema(
+        request=serializers.EstimateRequest, responses={200: schemas.Estimate, **schemas.problems(403, 422)}
+    )
+    def post(self, request: Request) -> Response:
+        asked = serializers.parse(serializers.EstimateRequest, request.data)
+        planned = submit.plan(_caller(request), asked)
+        return Response(
+            {
+                "model": planned.model.slug,
+                "selection": planned.selection,
+                "params": planned.params,
+                "estimated_cost_usd": money.text(planned.estimated_usd),
+                "upper_bound_usd": money.text(planned.upper_bound_usd),
+                "breakdown": planned.quote["breakdown"],
+                "estimated_time_s": planned.quote["time_s"],
+            }
+        )
+
+
+class Models(APIView):
+    """What can be asked for."""
+
+    scopes = {"GET": READ}
+
+    @extend_schema(responses={200: schemas.Models})
+    def get(self, request: Request) -> Response:
+        best = _caller(request).tier.max_quality
+        return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
+
+
+class BudgetView(APIView):
+    """What remains of the caller's month."""
+
+    scopes = {"GET": READ}
+
+    @extend_schema(responses={200: schemas.Budget})
+    def get(self, request: Request) -> Response:
+        asker = _caller(request)
+        balance = statements.balance(user_id=asker.user_id, timezone=asker.timezone)
+        return Response(
+            {
+                "limit_usd": money.text(balance.limit_usd),
+                "spent_usd": money.text(balance.spent_usd),
+                "held_usd": money.text(balance.held_usd),
+                "remaining_usd": money.text(balance.remaining_usd),
+                "period": {"starts_at": balance.starts_at, "ends_at": balance.ends_at},
+            }
+        )
+
+
+class WebhookSecret(APIView):
+    """The secret that signs this team's webhooks (Standard Webhooks)."""
+
+    scopes = {"GET": WRITE}
+
+    @extend_schema(responses={200: schemas.WebhookSecret})
+    def get(self, request: Request) -> Response:
+        team = Team.objects.get(pk=_caller(request).team_id)
+        return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})
+
+
+def _caller(request: Request) -> caller.Caller:
+    """Who asks; the permission class lets nobody else through."""
+    found = caller.of(request)
+    if found is None:
+        raise NotAuthenticated("Send an API key as 'Authorization: Bearer gp_…'")
+    return found
+
+
+def _once(request: Request) -> submit.Once | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
+    canonical = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    return submit.Once(key, hashlib.sha256(canonical.encode()).digest())
+
+
+def _accepted(job: Job, *, replayed: bool) -> HttpResponse:
+    body = job.accepted_body or documents.accepted(job)
+    response = HttpResponse(body, status=200 if job.is_cached else 202, content_type="application/json")
+    response["Location"] = f"/v1/jobs/{job.pk}"
+    if replayed:
+        response["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _job(request: Request, job_id: uuid.UUID) -> Job:
+    """The caller's job; anybody else's does not exist here."""
+    job = Job.objects.filter(pk=job_id, user_id=_caller(request).user_id).first()
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def _wait(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    if not re.fullmatch(r"\d{1,4}", text):
+        raise InvalidRequest.field("wait", "should be a whole number of seconds")
+    return min(float(text), settings.WAIT_MAX_S)
+
+
+def _until_ended(request: Request, job_id: uuid.UUID, wait_s: float) -> Job:
+    """The job once it has ended or the time is up; at once when too many wait already."""
+    until = time.monotonic() + wait_s
+    with notify.hub.place(job_id) as news:
+        while True:
+            if news:
+                news.clear()
+            job = _job(request, job_id)
+            remaining_s = until - time.monotonic()
+            if news is None or job.has_ended or remaining_s <= 0:
+                return job
+            # Back to the pool: a waiter holds no database connection.
+            connection.close()
+            news.wait(remaining_s)
+
+
+def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:
+    """Server-sent events: the job at each news, the last one when it has ended."""
+    with notify.hub.place(job_id) as news:
+        while True:
+            if news:
+                news.clear()
+            job = _job(request, job_id)
+            attempts = list(Attempt.objects.of(job))
+            connection.close()
+            data = json.dumps(documents.brief(job, attempts[-1] if attempts else None, clock.now()))
+            yield f"event: {'end' if job.has_ended else 'job'}\ndata: {data}\n\n"
+            if job.has_ended or news is None:
+                return
+            while not news.wait(_HEARTBEAT_S):
+                yield ": still there\n\n"
+
+
+def _model(model: snapshot.ModelInfo, max_quality: int) -> dict[str, Any]:
+    return {
+        "id": model.slug,
+        "name": model.name,
+        "type": model.kind,
+        "quality": model.quality,
+        "allowed": model.quality <= max_quality,
+        "limits": dict(model.limits),
+        "defaults": dict(model.defaults),
+        "estimated_time_s": {"p50": model.expected_s_p50, "p95": model.expected_s_p95},
+        "prices": [
+            {"unit": route.price.unit, "unit_price_usd": money.text(route.price.unit_price_usd)}
+            for route in model.routes
+        ],
+    }

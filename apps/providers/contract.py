@@ -1,0 +1,103 @@
+"""What passes between the platform and a provider, whatever protocol it speaks.
+
+The instruments know no job: the platform hands over a frozen `GenerationRequest` and gets back either
+`Pending` (ask again with the ticket) or `Result`. Everything else is a `ProviderError`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One attempt at one provider.
+
+    attempt_id: ours; sent as the idempotency key where a provider knows one.
+    kind: "image", "video" or "audio". model: the provider's own name.
+    params: normalised: width, height (pixels), seed, n, duration_s, resolution, negative_prompt, voice, …;
+    only those asked for.
+    webhook_url: where the provider may tell the end; None to be polled only.
+    """
+
+    attempt_id: str
+    kind: str
+    model: str
+    prompt: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The provider's name for what it accepted: kept in our row, enough to ask again after a crash."""
+
+    task_id: str
+
+    def to_json(self) -> str:
+        return json.dumps({"task_id": self.task_id})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Ticket":
+        return cls(task_id=json.loads(text)["task_id"])
+
+
+@dataclass(frozen=True)
+class Output:
+    """One delivered file, by address or by value. `flagged`: the provider calls it unsafe."""
+
+    url: str | None = None
+    data: bytes | None = None
+    flagged: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Accepted and under way. `progress` is 0-1 where the provider tells it."""
+
+    ticket: Ticket
+    status: Literal["submitted", "generating"] = "submitted"
+    progress: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Finished with at least one output. A cost that is None is unknown, never free."""
+
+    ticket: Ticket | None
+    outputs: tuple[Output, ...]
+    inference_ms: int | None = None
+    reported_cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class WebhookEvent:
+    """A verified webhook. It is a hint: what it claims is asked of the provider again."""
+
+    event_id: str
+    task_id: str
+
+
+class Adapter(Protocol):
+    """One provider's protocol. Each method makes at most one HTTP call and never retries.
+
+    All but `parse_webhook` raise `errors.ProviderError`.
+    """
+
+    def submit(self, request: GenerationRequest) -> Pending | Result: ...
+
+    def poll(self, ticket: Ticket) -> Pending | Result: ...
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """False: the provider can't, or it was too late."""
+        ...
+
+    def find(self, request: GenerationRequest) -> Ticket | None:
+        """What became of a submit whose answer was lost. None: not found, or the provider can't tell."""
+        ...
+
+    def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
+        """`headers` by lower-case name. Raises `errors.WebhookRejected` if it is forged or old."""
+        ...

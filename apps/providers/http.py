@@ -1,0 +1,98 @@
+"""One HTTP exchange with a provider: bounded in time and size, never redirected, never retried.
+
+A retry here could buy twice; it is decided, and recorded, by the caller.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import httpx
+from django.conf import settings
+
+from apps.providers.errors import ErrorKind, ProviderError
+
+MAX_BYTES = 1_000_000
+
+# Raised before the first byte of the request can have left: nothing was bought.
+_UNSENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.ProxyError,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """Raises ProviderError (malformed) if the body is not a JSON object."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise ProviderError(ErrorKind.MALFORMED, f"HTTP {self.status} without JSON") from error
+        if not isinstance(value, dict):
+            raise ProviderError(ErrorKind.MALFORMED, f"HTTP {self.status}: not a JSON object")
+        return value
+
+
+def exchange(
+    method: Literal["GET", "POST", "PUT"],
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None = None,
+) -> Answer:
+    """Any HTTP status is an answer. Raises ProviderError: connect (nothing was sent), ambiguous
+    (the provider may have read it) or malformed (more than 1 MB).
+    """
+    try:
+        with client().stream(method, url, headers=headers, content=content) as response:
+            return Answer(response.status_code, response.headers, _read(response))
+    except (*_UNSENT, httpx.InvalidURL) as error:
+        raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
+    except httpx.TransportError as error:
+        raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+
+
+def _read(response: httpx.Response) -> bytes:
+    # httpx bounds the wait for each piece; a provider that drips must end as well.
+    ends_at = time.monotonic() + settings.PROVIDER_READ_TIMEOUT_S
+    body = bytearray()
+    for piece in response.iter_raw():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise ProviderError(ErrorKind.MALFORMED, f"more than {MAX_BYTES} bytes")
+        if time.monotonic() > ends_at:
+            raise ProviderError(ErrorKind.AMBIGUOUS, "the answer took too long to read")
+    return bytes(body)
+
+
+@cache
+def client() -> httpx.Client:
+    """One per process: connections are kept and shared by its threads."""
+    read_s = settings.PROVIDER_READ_TIMEOUT_S
+    connect_s = settings.PROVIDER_CONNECT_TIMEOUT_S
+    return httpx.Client(
+        timeout=httpx.Timeout(connect=connect_s, read=read_s, write=read_s, pool=connect_s),
+        limits=httpx.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30),
+        follow_redirects=False,
+        # No proxy or credentials from the environment.
+        trust_env=False,
+        # Bodies are counted as they arrive; a compressed one could grow past the bound when unpacked.
+        headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "genplatform"},
+    )
+
+
+# Connections can't be shared with a forked child.
+os.register_at_fork(after_in_child=client.cache_clear)

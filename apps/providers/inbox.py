@@ -1,0 +1,40 @@
+"""Webhooks from providers: verify the raw bytes, store once, ring. The work is done later, elsewhere."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.urls import reverse
+
+from apps.core import bell
+from apps.providers import registry
+from apps.providers.models import InboxEvent
+
+
+def webhook_url(provider: str, attempt_id: uuid.UUID | str) -> str:
+    """Where `provider` shall tell the end of our attempt."""
+    path = reverse("provider-webhook", kwargs={"provider": provider, "attempt_id": attempt_id})
+    return settings.PUBLIC_URL + path
+
+
+def take(provider: str, attempt_id: uuid.UUID, raw: bytes, headers: Mapping[str, str]) -> InboxEvent | None:
+    """Stores the event and rings `jobs.provider_event`; None if it was already there.
+
+    `headers` by lower-case name. Raises errors.UnknownProvider and errors.WebhookRejected.
+    """
+    event = registry.adapter(provider).parse_webhook(raw, headers)
+    try:
+        with transaction.atomic():
+            stored = InboxEvent.objects.create(
+                provider=provider,
+                event_id=event.event_id,
+                subject_id=attempt_id,
+                task_id=event.task_id,
+                body_sha256=hashlib.sha256(raw).hexdigest(),
+            )
+            bell.ring("jobs.provider_event", id=stored.id, queue="io")
+    except IntegrityError:
+        return None
+    return stored

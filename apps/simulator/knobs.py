@@ -1,0 +1,56 @@
+"""Everything a test may turn while the simulator runs, with its starting values."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Drawing = Literal["full", "tiny"]
+
+
+@dataclass
+class Knobs:
+    """`POST /admin/settings` sets any of these by name.
+
+    time_scale: factor on every generation time; 0 answers the submit with the finished task.
+    tail: share of generations that take ten times as long.
+    drawing: "tiny" delivers a 64x64 PNG, so that a benchmark does not measure the drawing.
+    concurrency: generations at once; the rest wait in a queue.
+    prices: USD by a part of the model's name: for an image, a second of video, 1,000 characters of speech.
+    """
+
+    time_scale: float = 1.0
+    tail: float = 0.0
+    drawing: Drawing = "full"
+    concurrency: int = 100
+    sync_timeout_s: float = 60.0
+    hang_s: float = 60.0
+    webhook_timeout_s: float = 10.0
+    webhook_retry_delays_s: list[float] = field(default_factory=lambda: [0.5, 2.0, 5.0, 15.0])
+    prices: dict[str, str] = field(
+        default_factory=lambda: {
+            "fast-draft": "0.005",
+            "standard": "0.025",
+            "premium": "0.08",
+            "video": "0.05",
+            "audio": "0.03",
+            "image": "0.025",
+        }
+    )
+
+    def set(self, changes: dict[str, Any]) -> None:
+        """Raises ValueError, and changes nothing, if a name is unknown or a value has the wrong type."""
+        for name, value in changes.items():
+            self._check(name, value)
+        for name, value in changes.items():
+            setattr(self, name, {**self.prices, **value} if name == "prices" else value)
+
+    def _check(self, name: str, value: Any) -> None:
+        if name not in {known.name for known in fields(self)}:
+            raise ValueError(f"unknown setting: {name}")
+        wanted = type(getattr(self, name))
+        # JSON has one kind of number, and Python takes True for 1.
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise ValueError(f"{name}: expected {wanted.__name__}")
+        if name == "drawing" and value not in ("full", "tiny"):
+            raise ValueError('drawing: "full" or "tiny"')
+        if (isinstance(value, int | float) and value < 0) or (name == "concurrency" and value < 1):
+            raise ValueError(f"{name}: out of range")

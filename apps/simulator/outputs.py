@@ -1,0 +1,65 @@
+"""The delivered files: drawn when fetched, in a thread, and kept for a while."""
+
+import asyncio
+from collections import OrderedDict
+
+from apps.simulator.drawing import films, images, sounds
+from apps.simulator.engine import Task
+from apps.simulator.knobs import Knobs
+from apps.simulator.orders import Kind
+
+MEDIA: dict[Kind, tuple[str, str]] = {
+    "image": ("png", "image/png"),
+    "audio": ("wav", "audio/wav"),
+    "video": ("mp4", "video/mp4"),
+}
+_KEPT_BYTES = 64_000_000
+
+
+def urls(task: Task) -> list[str]:
+    extension, _ = MEDIA[task.order.kind]
+    count = task.order.count if task.order.kind == "image" else 1
+    return [f"{task.base_url}/outputs/{task.id}/{index}.{extension}" for index in range(count)]
+
+
+class Outputs:
+    def __init__(self, knobs: Knobs) -> None:
+        self._knobs = knobs
+        self._kept: OrderedDict[tuple[str, int, str], bytes] = OrderedDict()
+        self._size = 0
+        # Two drawings at once are enough; more would only starve the loop that answers.
+        self._drawing = asyncio.Semaphore(2)
+
+    async def fetch(self, task: Task, index: int) -> bytes:
+        """The whole file, or its first part if the task was told to be truncated."""
+        data = await self._whole(task, index)
+        return data[: len(data) * 3 // 5] if "truncated" in task.faults else data
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._size = 0
+
+    async def _whole(self, task: Task, index: int) -> bytes:
+        key = (task.id, index, self._knobs.drawing)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        data = await self._draw(task, index)
+        if key not in self._kept:
+            self._keep(key, data)
+        return data
+
+    async def _draw(self, task: Task, index: int) -> bytes:
+        order = task.order
+        if order.kind == "image" and self._knobs.drawing == "tiny":
+            return images.tiny_png(order, index)
+        async with self._drawing:
+            if order.kind == "image":
+                return await asyncio.to_thread(images.png, order, index)
+            return await asyncio.to_thread(films.mp4 if order.kind == "video" else sounds.wav, order)
+
+    def _keep(self, key: tuple[str, int, str], data: bytes) -> None:
+        self._kept[key] = data
+        self._size += len(data)
+        while self._size > _KEPT_BYTES:
+            self._size -= len(self._kept.popitem(last=False)[1])

@@ -1,0 +1,110 @@
+"""The one list of processes. `make up` supervises it, `manage.py process NAME` becomes one of them (Docker
+Compose runs exactly that), and a test holds compose.yaml to it.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Process:
+    """A long-running process. It is ready when `ready_url` answers 200, or its log says `ready_line`."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()  # environment variables without which it must not start
+    ready_url: str = ""
+    ready_line: str = ""
+
+
+def listed(environ: Mapping[str, str]) -> tuple[Process, ...]:
+    """Every process of the platform, in the order they start, configured by `environ`."""
+    return (_simulator(environ), _web(environ), _io(environ), _cpu(environ), _beat(environ), _flower(environ))
+
+
+def named(name: str, environ: Mapping[str, str]) -> Process:
+    """Raises KeyError for a name that is not listed."""
+    return {process.name: process for process in listed(environ)}[name]
+
+
+def _simulator(environ: Mapping[str, str]) -> Process:
+    host, port = environ.get("SIMULATOR_HOST", "127.0.0.1"), environ.get("SIMULATOR_PORT", "8900")
+    # The provider's side of our credentials: what we send is what it accepts.
+    credentials = {
+        "SIMULATOR_API_KEY": environ.get("WAVESPEED_API_KEY", ""),
+        "SIMULATOR_WEBHOOK_SECRET": environ.get("WAVESPEED_WEBHOOK_SECRET", ""),
+    }
+    return Process(
+        "simulator",
+        _python("apps.simulator", "--host", host, "--port", port),
+        env=credentials,
+        needs=("WAVESPEED_API_KEY", "WAVESPEED_WEBHOOK_SECRET"),
+        ready_url=f"http://127.0.0.1:{port}/admin/summary",
+    )
+
+
+def _web(environ: Mapping[str, str]) -> Process:
+    host, port = environ.get("WEB_HOST", "127.0.0.1"), environ.get("WEB_PORT", "8000")
+    # Threads are cheap and a waiting client (`?wait=`) occupies one; connections to Postgres are few.
+    threads = ("--worker-class", "gthread", "--workers", environ.get("WEB_WORKERS", "2"), "--threads", "192")
+    times = ("--graceful-timeout", "10", "--keep-alive", "75")
+    return Process(
+        "web",
+        _python(
+            "gunicorn",
+            "genplatform.wsgi",
+            "--bind",
+            f"{host}:{port}",
+            *threads,
+            *times,
+            "--no-control-socket",
+        ),
+        env={"DB_POOL_MAX": "10"},
+        ready_url=f"http://127.0.0.1:{port}/readyz",
+    )
+
+
+def _io(environ: Mapping[str, str]) -> Process:
+    """Provider calls, downloads, deliveries and sweeps: many at once, all waiting for somebody else."""
+    pool = ("-Q", "control,io", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
+    return Process("io", _worker("io", *pool), env={"DB_POOL_MAX": "15"}, ready_line=_WORKER_READY)
+
+
+def _cpu(environ: Mapping[str, str]) -> Process:
+    """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
+    pool = ("-Q", "cpu", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    return Process("cpu", _worker("cpu", *pool), env={"DB_POOL_MAX": "0"}, ready_line=_WORKER_READY)
+
+
+def _beat(environ: Mapping[str, str]) -> Process:
+    schedule = environ.get("RUN_DIR", ".run") + "/beat-schedule"
+    command = _celery("beat", "--schedule", schedule, "--loglevel", "INFO")
+    return Process("beat", command, ready_line=" is starting.")
+
+
+def _flower(environ: Mapping[str, str]) -> Process:
+    host, port = environ.get("FLOWER_HOST", "127.0.0.1"), environ.get("FLOWER_PORT", "5555")
+    return Process(
+        "flower",
+        _celery("flower", f"--address={host}", f"--port={port}"),
+        needs=("FLOWER_BASIC_AUTH",),  # Flower reads it itself; without it everybody may enter
+        ready_url=f"http://127.0.0.1:{port}/healthcheck",
+    )
+
+
+_WORKER_READY = " ready."
+
+
+def _worker(name: str, *pool: str) -> tuple[str, ...]:
+    quiet = ("--without-gossip", "--without-mingle")
+    return _celery("worker", "-n", f"{name}@%h", *pool, *quiet, "--loglevel", "INFO")
+
+
+def _celery(*arguments: str) -> tuple[str, ...]:
+    return _python("celery", "-A", "genplatform", *arguments)
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)

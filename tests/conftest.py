@@ -1,0 +1,23 @@
+"""What every test gets: a Redis without leftovers of the test before."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+
+@pytest.fixture(scope="session")
+def _redis_databases() -> Iterator[list["redis.Redis"]]:
+    urls = os.environ["BROKER_URL"], os.environ["CACHE_REDIS_URL"]
+    clients = [redis.Redis.from_url(url) for url in urls]
+    yield clients
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
+    """Counters, breakers and messages of this worker's databases; other workers have their own."""
+    for client in _redis_databases:
+        client.flushdb()
