@@ -241,8 +241,10 @@ def _remaining_s() -> float:
     return left
 
 
-# getaddrinfo takes no timeout, and whoever chose the name may run its name server.
-_lookups = ThreadPoolExecutor(max_workers=32, thread_name_prefix="dns")
+@cache
+def _lookups() -> ThreadPoolExecutor:
+    """getaddrinfo takes no timeout, and whoever chose the name may run its name server."""
+    return ThreadPoolExecutor(max_workers=32, thread_name_prefix="dns")
 
 
 def _resolve(host: str, port: int) -> list[Address]:
@@ -251,7 +253,7 @@ def _resolve(host: str, port: int) -> list[Address]:
         return [ip_address(host)]  # checked by _parse
     except ValueError:
         pass
-    lookup = _lookups.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    lookup = _lookups().submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
         answers = lookup.result(timeout=_remaining_s())
     except TimeoutError:
@@ -325,8 +327,9 @@ def _pool() -> httpcore.ConnectionPool:
     )
 
 
-# A forked child must not share its parent's sockets.
+# A forked child must not share its parent's sockets, and has none of its threads.
 os.register_at_fork(after_in_child=_pool.cache_clear)
+os.register_at_fork(after_in_child=_lookups.cache_clear)
 
 
 @contextmanager
@@ -349,7 +352,7 @@ def _exchange(
         raise FetchFailed("timeout", str(error)) from None
     except (httpcore.ConnectError, httpcore.WriteError) as error:
         raise FetchFailed("connect", str(error)) from None
-    except (httpcore.RemoteProtocolError, httpcore.ReadError) as error:
+    except (httpcore.RemoteProtocolError, httpcore.ReadError) as error:  # also an answer that is not HTTP
         raise FetchFailed("truncated", str(error)) from None
     except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
         raise FetchFailed("protocol", str(error)) from None

@@ -87,11 +87,22 @@ def cancel(job: Job, current: Attempt | None) -> None:
         settle.cancel(job)
     elif current.status == AttemptStatus.FETCHED:
         settle.cancel_billed(job, current)
-    elif current.ticket and call.cancel(current.provider, Ticket.from_json(current.ticket)):
+    elif _stopped(current):
         attempts.canceled(current, billed=Billed.NO)
         settle.cancel(job)
     else:
         settle.cancel(job, leaving=current)
+
+
+def _stopped(attempt: Attempt) -> bool:
+    """Whether the provider took the work back, with proof that it does not bill it."""
+    if attempt.ticket is None:
+        return False
+    try:
+        return call.cancel(attempt.provider, Ticket.from_json(attempt.ticket))
+    except ProviderError as error:
+        log.warning("cancel.failed", provider=attempt.provider, kind=error.kind.value)
+        return False
 
 
 def _decide(

@@ -72,7 +72,7 @@ def _buy(job: Job, attempt: Attempt) -> None:
         webhook_url=inbox.webhook_url(attempt.provider, attempt.pk),
     )
     try:
-        answer = call.submit(attempt.provider, request).answer
+        answer = call.submit(attempt.provider, request)
     except ProviderError as error:
         if error.policy.billed == "unknown":
             _await_news(job, attempt)
@@ -96,7 +96,7 @@ def _await_news(job: Job, attempt: Attempt) -> None:
 
 def _poll(job: Job, attempt: Attempt) -> None:
     try:
-        answer = call.poll(attempt.provider, _ticket(attempt)).answer
+        answer = call.poll(attempt.provider, _ticket(attempt))
     except ProviderError as error:
         if error.ends_generation and error.policy.billed != "unknown":
             outcomes.failed(job, attempt, error)

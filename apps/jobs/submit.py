@@ -60,6 +60,7 @@ def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) ->
         quality=asked.requirements.quality,
         content_type=asked.requirements.content_type,
         max_quality=caller.tier.max_quality,
+        cheapest=caller.tier.prefers_cheapest,
     )
     wanted = asked.params.model_dump(exclude_none=True)
     params = pricing.resolve(chosen.model, wanted)

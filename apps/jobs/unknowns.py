@@ -42,7 +42,7 @@ def _ask(attempt: Attempt) -> Billed:
     if attempt.ticket is None:
         return Billed.UNKNOWN
     try:
-        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket)).answer
+        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket))
     except ProviderError as error:
         if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
             return Billed.NO

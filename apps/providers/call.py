@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -17,54 +16,47 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What the provider said, and how long it took to say it."""
-
-    answer: Pending | Result
-    latency_ms: int
-
-
-def submit(provider: str, request: GenerationRequest) -> Reply:
-    """Places the order, once. Raises ProviderError, with its latency.
+def submit(provider: str, request: GenerationRequest) -> Pending | Result:
+    """Places the order, once. Raises ProviderError.
 
     The caller must have committed the attempt before, and must not hold a transaction open.
     """
-    return Reply(*_timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS))
+    return _timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
 
 
-def poll(provider: str, ticket: Ticket) -> Reply:
+def poll(provider: str, ticket: Ticket) -> Pending | Result:
     """Asks what became of an order. Raises ProviderError; only one whose `ends_generation` holds is the
     end, after any other the caller asks again.
     """
-    return Reply(*_timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED))
+    return _timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
 
 
 def cancel(provider: str, ticket: Ticket) -> bool:
     """True: the provider stopped it. False: it can't, or it was too late. Raises ProviderError."""
-    return _timed(provider, "cancel", lambda adapter: adapter.cancel(ticket), ErrorKind.MALFORMED)[0]
+    return _timed(provider, "cancel", lambda adapter: adapter.cancel(ticket), ErrorKind.MALFORMED)
 
 
 def find(provider: str, request: GenerationRequest) -> Ticket | None:
     """The ticket of a submit whose answer was lost, if the provider can tell. Raises ProviderError."""
-    return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)[0]
+    return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
 
 
-def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> tuple[T, int]:
+def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
     """`unexpected` is the kind of an error nobody foresaw: after a submit, it may have been billed."""
     adapter = _adapter(provider)
     started = time.monotonic()
+    kind: ErrorKind | None = None
     try:
-        value = call(adapter)
+        return call(adapter)
     except ProviderError as error:
-        raise _noted(error, provider, action, started) from error.__cause__
+        kind = error.kind
+        raise
     except Exception as error:
+        kind = unexpected
         log.exception("provider.unexpected", provider=provider, action=action)
-        surprise = ProviderError(unexpected, type(error).__name__)
-        raise _noted(surprise, provider, action, started) from error
-    latency_ms = _ms_since(started)
-    log.debug("provider.called", provider=provider, action=action, latency_ms=latency_ms)
-    return value, latency_ms
+        raise ProviderError(kind, type(error).__name__) from error
+    finally:
+        _note(provider, action, kind, latency_ms=round((time.monotonic() - started) * 1000))
 
 
 def _adapter(provider: str) -> Adapter:
@@ -78,13 +70,7 @@ def _adapter(provider: str) -> Adapter:
     return adapter
 
 
-def _noted(error: ProviderError, provider: str, action: str, started: float) -> ProviderError:
-    error.latency_ms = _ms_since(started)
-    log.info(
-        "provider.error", provider=provider, action=action, kind=error.kind.value, latency_ms=error.latency_ms
-    )
-    return error
-
-
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+def _note(provider: str, action: str, kind: ErrorKind | None, *, latency_ms: int) -> None:
+    """Neither prompts nor keys: what the provider said stays out of the log."""
+    write = log.info if kind else log.debug
+    write("provider.called", provider=provider, action=action, error=kind, latency_ms=latency_ms)

@@ -71,7 +71,7 @@ ENDS_GENERATION: Final = frozenset(
 class ProviderError(Exception):
     """`message` is for the attempt's row: it may quote the provider, who may quote the prompt.
 
-    So a log or a traceback shows the kind alone. `latency_ms` is set by `call`.
+    So a log or a traceback shows the kind alone.
     """
 
     def __init__(self, kind: ErrorKind, message: str, *, retry_after_s: float | None = None) -> None:
@@ -79,7 +79,6 @@ class ProviderError(Exception):
         self.kind = kind
         self.message = message
         self.retry_after_s = retry_after_s
-        self.latency_ms: int | None = None
 
     def __str__(self) -> str:
         return self.kind.value

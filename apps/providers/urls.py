@@ -1,9 +1,9 @@
-"""Included at the root."""
+"""Included under `v1/`."""
 
 from django.urls import path
 
 from apps.providers import views
 
 urlpatterns = [
-    path("v1/providers/<slug:provider>/webhooks/<uuid:attempt_id>", views.webhook, name="provider-webhook"),
+    path("providers/<slug:provider>/webhooks/<uuid:attempt_id>", views.webhook, name="provider-webhook"),
 ]

@@ -77,7 +77,11 @@ def _claim(delivery: Delivery) -> bool:
     due = Delivery.objects.due(now).filter(id=delivery.id, attempts=delivery.attempts)
     delivery.lease, delivery.attempts = uuid.uuid4(), delivery.attempts + 1
     claimed = due.update(
-        lease=delivery.lease, lease_expires_at=ends_at, due_at=ends_at, attempts=delivery.attempts
+        lease=delivery.lease,
+        lease_expires_at=ends_at,
+        due_at=ends_at,
+        rung_at=None,
+        attempts=delivery.attempts,
     )
     return claimed == 1
 
@@ -120,7 +124,7 @@ def _next(attempts: int, outcome: Outcome) -> tuple[Delivery.Status, datetime | 
 def _postpone(delivery: Delivery) -> None:
     now = clock.now()
     later = now + timedelta(seconds=random.uniform(1.0, 2.0))  # noqa: S311 - spreads load
-    Delivery.objects.due(now).filter(id=delivery.id).update(due_at=later)
+    Delivery.objects.due(now).filter(id=delivery.id).update(due_at=later, rung_at=None)
 
 
 _in_use: Counter[str] = Counter()

@@ -29,6 +29,10 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self, at: datetime) -> "DeliveryQuerySet":
         return self.filter(status=Delivery.Status.PENDING, due_at__lte=at)
 
+    def unheard(self, since: datetime) -> "DeliveryQuerySet":
+        """Nobody came for the last ring, which was before `since` or never."""
+        return self.filter(Q(rung_at=None) | Q(rung_at__lte=since))
+
 
 class Delivery(models.Model):
     """One event for one address. Pending until told, given up, or told to stop; `due_at` says when next.
@@ -48,6 +52,7 @@ class Delivery(models.Model):
     url = models.CharField(max_length=2048)
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
     due_at = models.DateTimeField(null=True, default=clock.now)
+    rung_at = models.DateTimeField(null=True, default=clock.now, help_text="Last rung since it became due")
     lease = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Begun, counted when claimed")

@@ -19,6 +19,7 @@ from genplatform.stack.processes import Process
 _STOP_GRACE_S = 10
 _RESTART_DELAYS_S = (0.5, 1, 2, 5, 10, 30)
 _STEADY_S = 30  # up for so long, a child's earlier crashes are forgotten
+_HOPELESS = 3  # crashes in a row while somebody waits for it
 _TICK_S = 0.1
 
 Say = Callable[[str, str], None]
@@ -37,7 +38,7 @@ class Watched:
         self.ready = False
         self._env = {**environ, **process.env}
         self.delay_s = 0.0
-        self._crashes = 0
+        self.crashes = 0
         self._started_at = self._restart_at = 0.0
         self._read = 0
 
@@ -61,10 +62,10 @@ class Watched:
             return None
         child.kill(self.child)  # what its group still holds
         now = time.monotonic()
-        self._crashes = 0 if now - self._started_at > _STEADY_S else self._crashes
-        self.delay_s = _RESTART_DELAYS_S[min(self._crashes, len(_RESTART_DELAYS_S) - 1)]
+        self.crashes = 0 if now - self._started_at > _STEADY_S else self.crashes
+        self.delay_s = _RESTART_DELAYS_S[min(self.crashes, len(_RESTART_DELAYS_S) - 1)]
         self._restart_at = now + self.delay_s
-        self._crashes += 1
+        self.crashes += 1
         self.child, self.ready = None, False
         return code
 
@@ -117,10 +118,12 @@ class Supervisor:
         time.sleep(_TICK_S)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Ticks until every process is ready. Raises NotReady after `timeout_s` seconds."""
+        """Ticks until every process is ready. Raises NotReady after `timeout_s` seconds, or if one crashes always."""
         until = time.monotonic() + timeout_s
         while waiting := [name for name, each in self.watched.items() if not each.ready]:
-            if time.monotonic() > until:
+            hopeless = [name for name in waiting if self.watched[name].crashes >= _HOPELESS]
+            if hopeless or time.monotonic() > until:
+                waiting = hopeless or waiting
                 log = self.watched[waiting[0]].log
                 raise NotReady(f"not ready: {', '.join(waiting)}. {log} ends with:\n{child.tail(log)}")
             self.tick()

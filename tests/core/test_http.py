@@ -343,6 +343,15 @@ def test_download_gives_up_at_the_fourth_redirect(receiver: Receiver) -> None:
     assert len(receiver.requests) == 4
 
 
+def test_redirects_share_one_deadline(receiver: Receiver) -> None:
+    slow = Answer(status=302, headers={"Location": "/on"}, hold=lambda: receiver.closing.wait(0.15))
+    receiver.answers(slow, slow, slow)
+    with pytest.raises(http.FetchFailed) as failed:
+        get(receiver.url, timeout_s=0.25)
+    assert failed.value.kind == "timeout"
+    assert len(receiver.requests) == 2
+
+
 @pytest.mark.parametrize(
     "location",
     ["http://10.0.0.1/", "https://169.254.169.254/latest", "//[::ffff:10.0.0.1]/", "file:///etc/passwd",

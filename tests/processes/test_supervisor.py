@@ -96,6 +96,13 @@ def test_a_child_that_keeps_crashing_is_started_later_each_time(stage: Stage) ->
     assert "exit code 3" in stage.crashes()[0]
 
 
+def test_waiting_ends_early_for_a_child_that_cannot_start(stage: Stage) -> None:
+    supervisor = stage.supervise(_python("one", "raise SystemExit('the reason')"))
+    with pytest.raises(NotReady, match=r"one[\s\S]*the reason"):
+        supervisor.wait_ready(60)
+    assert len(stage.crashes()) == 3
+
+
 def test_output_is_kept_in_a_log_and_passed_on_line_by_line(stage: Stage) -> None:
     supervisor = stage.supervise(_python("one", "print('first\\nup', flush=True);" + _SLEEP))
     supervisor.wait_ready(20)

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes import simulator as fake
+from tests.fakes.receiver import Receiver
 from tests.simulator.client import Client
-from tests.simulator.receiver import Receiver
 
 simulator_process = fake.simulator_process
 simulator = fake.simulator

@@ -6,9 +6,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.fakes.receiver import Receiver
 from tests.fakes.simulator import Simulator, wait_until
 from tests.simulator.client import Client
-from tests.simulator.receiver import Receiver
 
 
 def test_a_counted_fault_strikes_the_first_submits_of_its_prompt_only(client: Client) -> None:
@@ -47,7 +47,7 @@ def test_a_reset_after_accepting_leaves_a_billed_task_that_calls_back(
     simulator.settings(time_scale=time_scale)
     with pytest.raises(httpx.ReadError):
         client.post({"prompt": "x [fault:accept-reset]"}, webhook=receiver.url)
-    assert b'"completed"' in receiver.next().body
+    assert b'"completed"' in receiver.wait_for(1)[0].body
     assert [charge["amount_usd"] for charge in simulator.ledger()["charges"]] == ["0.005"]
 
 
@@ -55,14 +55,14 @@ def test_a_lost_webhook_is_never_sent(client: Client, simulator: Simulator, rece
     task_id = client.submit({"prompt": "x [fault:lost-webhook]"}, webhook=receiver.url)["id"]
     client.ended(task_id)
     assert [row["error"] for row in simulator.ledger(task_id)["webhooks"]] == ["lost"]
-    assert receiver.waiting == 0
+    assert receiver.requests == []
 
 
 def test_a_failed_task_is_told_and_not_charged(
     client: Client, simulator: Simulator, receiver: Receiver
 ) -> None:
     task_id = client.submit({"prompt": "x [fault:failed]"}, webhook=receiver.url)["id"]
-    assert b'"failed"' in receiver.next().body
+    assert b'"failed"' in receiver.wait_for(1)[0].body
     data = client.result(task_id)
     assert (data["status"], data["outputs"]) == ("failed", [])
     assert data["error"]

@@ -8,9 +8,9 @@ import time
 import httpx
 import pytest
 
+from tests.fakes.receiver import Answer, Receiver
 from tests.fakes.simulator import Simulator, wait_until
 from tests.simulator.client import MODEL, Client
-from tests.simulator.receiver import Receiver
 
 
 def test_a_submit_is_answered_at_once_and_completes_later(client: Client, simulator: Simulator) -> None:
@@ -111,7 +111,7 @@ def test_the_end_is_told_by_a_signed_webhook(
     client: Client, simulator: Simulator, receiver: Receiver
 ) -> None:
     task_id = client.submit({"prompt": "tell me"}, webhook=receiver.url)["id"]
-    told = receiver.next()
+    told = receiver.wait_for(1)[0]
     data = json.loads(told.body)
     assert (data["id"], data["status"]) == (task_id, "completed")
     assert "tell me" not in told.body.decode()
@@ -132,9 +132,9 @@ def test_a_refused_webhook_is_sent_again_with_the_same_id(
     client: Client, simulator: Simulator, receiver: Receiver
 ) -> None:
     simulator.settings(webhook_retry_delays_s=[0.01, 0.01])
-    receiver.answers = [500, 302]
+    receiver.answers(Answer(status=500), Answer(status=302))
     task_id = client.submit({"prompt": "again"}, webhook=receiver.url)["id"]
-    ids = {receiver.next().headers["webhook-id"] for _ in range(3)}
+    ids = {told.headers["webhook-id"] for told in receiver.wait_for(3)}
     assert len(ids) == 1
     wait_until(lambda: len(simulator.ledger(task_id)["webhooks"]) == 3)
     sent = simulator.ledger(task_id)["webhooks"]

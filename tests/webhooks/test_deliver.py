@@ -302,18 +302,71 @@ def test_the_database_refuses_a_delivery_that_is_done_and_due(told: Any) -> None
 # --- Sweep ------------------------------------------------------------------------------------
 
 
+def swept(rung: list[Any], capture: Any, at: datetime) -> list[str]:
+    """The ids that a sweep at that time rings for."""
+    rung.clear()
+    with clock.frozen(at), capture(execute=True):
+        assert sweep.sweep() <= sweep.BATCH
+    assert all(call[::2] == ("webhooks.deliver", "io") for call in rung)
+    return [call[1] for call in rung]
+
+
 def test_the_sweep_rings_what_is_due_and_nothing_else(
     told: Any, rung: list[Any], django_capture_on_commit_callbacks: Any
 ) -> None:
     with clock.frozen(NOON):
         due, leased, done, later = (told() for _ in range(4))
         deliver._claim(leased)
-        Delivery.objects.filter(id=done.id).update(status="delivered", due_at=None)
-        Delivery.objects.filter(id=later.id).update(due_at=NOON + timedelta(seconds=9))
-        rung.clear()
-        with django_capture_on_commit_callbacks(execute=True):
-            assert sweep.sweep() == 1
-    assert rung == [("webhooks.deliver", str(due.id), "io")]
+    Delivery.objects.filter(id=due.id).update(rung_at=None)
+    Delivery.objects.filter(id=done.id).update(status="delivered", due_at=None, rung_at=None)
+    Delivery.objects.filter(id=later.id).update(due_at=NOON + timedelta(seconds=1), rung_at=None)
+    assert swept(rung, django_capture_on_commit_callbacks, NOON) == [str(due.id)]
+
+
+def test_a_lost_ring_is_rung_again_once_within_seconds(
+    told: Any, rung: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    with clock.frozen(NOON):
+        delivery = told()
+    rings = [
+        swept(rung, django_capture_on_commit_callbacks, NOON + timedelta(seconds=second))
+        for second in (2, 4, 6, 8)
+    ]
+    assert rings == [[], [str(delivery.id)], [], [str(delivery.id)]]
+
+
+def test_what_a_dead_worker_held_is_rung_for_when_its_lease_ends(
+    told: Any, rung: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    with clock.frozen(NOON):
+        delivery = told()
+        deliver._claim(delivery)
+    delivery.refresh_from_db()
+    assert delivery.due_at
+    assert swept(rung, django_capture_on_commit_callbacks, delivery.due_at) == [str(delivery.id)]
+
+
+def test_a_retry_is_rung_for_as_soon_as_it_is_due(
+    told: Any, receiver: Receiver, rung: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    receiver.answers(Answer(status=500))
+    delivery = attempt(told(), clock.now())
+    assert delivery.due_at
+    assert swept(rung, django_capture_on_commit_callbacks, delivery.due_at) == [str(delivery.id)]
+
+
+def test_workers_that_are_behind_are_not_buried_under_rings(
+    told: Any, rung: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    with clock.frozen(NOON):
+        delivery = told()
+    bell._broker().rpush("io", *["{}"] * sweep.BACKLOG)
+    try:
+        early = swept(rung, django_capture_on_commit_callbacks, NOON + timedelta(seconds=59))
+        late = swept(rung, django_capture_on_commit_callbacks, NOON + timedelta(seconds=60))
+    finally:
+        bell._broker().delete("io")
+    assert (early, late) == ([], [str(delivery.id)])
 
 
 def test_the_sweep_reads_the_partial_index(told: Any) -> None:

@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from apps.providers import http
+from tests.fakes import simulator as fake
+from tests.fakes.receiver import Receiver
+
+simulator_process = fake.simulator_process
+simulator = fake.simulator
+
+
+@pytest.fixture
+def odd_provider() -> Iterator[Receiver]:
+    """A provider that answers whatever the test scripts."""
+    with Receiver() as listening:
+        yield listening
+
+
+@pytest.fixture
+def impatient(settings: Any) -> Iterator[None]:
+    """A client that waits 0.2 s for an answer."""
+    settings.PROVIDER_READ_TIMEOUT_S = 0.2
+    http.client().close()
+    http.client.cache_clear()
+    yield
+    http.client().close()
+    http.client.cache_clear()
