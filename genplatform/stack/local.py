@@ -95,10 +95,8 @@ def _ignore_signals() -> None:
 
 def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
     """What the processes see: what the caller's environment says, completed for development."""
-    web, flower = (
-        ports.choose(run, "WEB_PORT", preferred=8000),
-        ports.choose(run, "FLOWER_PORT", preferred=5555),
-    )
+    web = ports.choose(run, "WEB_PORT", preferred=8000, environ=given)
+    flower = ports.choose(run, "FLOWER_PORT", preferred=5555, environ=given)
     made = _credentials(run)
     defaults = {
         **made,
@@ -113,7 +111,7 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
         "FLOWER_BASIC_AUTH": f"admin:{made['FLOWER_PASSWORD']}",
     }
     if _simulated(given):
-        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900)
+        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900, environ=given)
         defaults |= {
             "SIMULATOR_PORT": str(simulator),
             "SIMULATOR_LEDGER": str(run / "simulator.sqlite3"),

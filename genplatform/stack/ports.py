@@ -3,15 +3,18 @@
 import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 _FILE = "ports.json"
 
 
-def choose(run: Path, name: str, *, preferred: int | None = None) -> int:
+def choose(
+    run: Path, name: str, *, preferred: int | None = None, environ: Mapping[str, str] = os.environ
+) -> int:
     """The port for `name` (an environment variable's name): its value, the preferred one, the one
     used last time, or a free one."""
-    if given := os.environ.get(name):
+    if given := environ.get(name):
         return int(given)
     known = _read(run)
     for port in (preferred, known.get(name)):
