@@ -95,8 +95,10 @@ def _ignore_signals() -> None:
 
 def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
     """What the processes see: what the caller's environment says, completed for development."""
-    web = ports.choose(run, "WEB_PORT", preferred=8000, environ=given)
-    flower = ports.choose(run, "FLOWER_PORT", preferred=5555, environ=given)
+    web, flower = (
+        ports.choose(run, "WEB_PORT", preferred=8000, given=given),
+        ports.choose(run, "FLOWER_PORT", preferred=5555, given=given),
+    )
     made = _credentials(run)
     defaults = {
         **made,
@@ -111,7 +113,7 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
         "FLOWER_BASIC_AUTH": f"admin:{made['FLOWER_PASSWORD']}",
     }
     if _simulated(given):
-        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900, environ=given)
+        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900, given=given)
         defaults |= {
             "SIMULATOR_PORT": str(simulator),
             "SIMULATOR_LEDGER": str(run / "simulator.sqlite3"),

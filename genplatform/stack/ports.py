@@ -10,12 +10,12 @@ _FILE = "ports.json"
 
 
 def choose(
-    run: Path, name: str, *, preferred: int | None = None, environ: Mapping[str, str] = os.environ
+    run: Path, name: str, *, preferred: int | None = None, given: Mapping[str, str] = os.environ
 ) -> int:
-    """The port for `name` (an environment variable's name): its value, the preferred one, the one
-    used last time, or a free one."""
-    if given := environ.get(name):
-        return int(given)
+    """The port for `name` (an environment variable's name): its value in `given`, the preferred one, the
+    one used last time, or a free one."""
+    if value := given.get(name):
+        return int(value)
     known = _read(run)
     for port in (preferred, known.get(name)):
         if port and is_free(port):
