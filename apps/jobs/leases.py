@@ -158,6 +158,7 @@ def _renew_for_ever() -> None:
             leases = list(_held)
         if leases:
             renew(leases)
+            connection.close()
 
 
 def renew(leases: list[uuid.UUID]) -> None:
@@ -168,5 +169,3 @@ def renew(leases: list[uuid.UUID]) -> None:
             cursor.execute(_RENEW, {"leases": leases, "expires_at": expires_at})
     except (DatabaseError, InterfaceError) as error:
         log.warning("leases.not_renewed", count=len(leases), error=type(error).__name__)
-    finally:
-        connection.close()
