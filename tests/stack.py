@@ -143,9 +143,7 @@ def _template() -> tuple[str, dict[str, str]]:
     _administer(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "DATABASE_URL": _url_of(name)}
-        _manage(environ, "migrate", "--no-input")
-        _manage(environ, "sync_catalog")
-        _manage(environ, "seed_demo", "--env-file", f"{folder}/demo.env")
+        _manage(environ, "prepare", "--demo-env", f"{folder}/demo.env")
         return name, envfile.read(Path(folder) / "demo.env")
 
 

@@ -35,7 +35,7 @@ def _caller(header: str) -> caller.Caller:
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer":
         raise NotAuthenticated("Send the key as 'Authorization: Bearer gp_…'")
-    # Two Authorization headers arrive joined by a comma, and so are no key: which is meant is not ours to guess.
+    # Two Authorization headers arrive joined by a comma, which is in no key: we do not guess between them.
     digest = keys.parse(token.strip(" "))
     found = caller.find(digest) if digest else None
     if found is None:

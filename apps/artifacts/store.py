@@ -25,9 +25,6 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
 
-# So that callers name what `fetch` raises by this room alone.
-FetchFailed = http.FetchFailed
-
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 # Links of one artifact stay the same this long, so that repeated reads of a job can be cached and compared.
@@ -58,7 +55,7 @@ EXTENSIONS: Final = dict(pair for types in _ALLOWED.values() for pair in types.v
 
 
 class BadMedia(Exception):
-    """What was given is not a file of the kind that was asked for, or not at an address that we would open."""
+    """The bytes are not a file of the kind that was asked for."""
 
 
 class StoreUnavailable(Exception):
@@ -79,7 +76,7 @@ def fetch(
 
     One INSERT; call it outside a transaction.
 
-    Raises BadMedia, FetchFailed, or StoreUnavailable when our own side failed.
+    Raises http.UnsafeUrl, http.FetchFailed, BadMedia, or StoreUnavailable when our own side failed.
     """
     owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
     if data is not None:
@@ -92,23 +89,8 @@ def fetch(
     try:
         with download as got, got.path.open("rb") as content:
             return _keep(File(content), got.sha256, kind, owner)
-    except http.UnsafeUrl as error:
-        raise BadMedia(error.reason) from error
     except OSError as error:  # the temporary file: our disk is full
         raise StoreUnavailable(str(error)) from error
-
-
-def snapshot(artifact: Artifact) -> dict[str, Any]:
-    """What others remember of an artifact: JSON-ready, its id as `artifact_id`, measures None until described."""
-    return {
-        "artifact_id": str(artifact.id),
-        "media_type": artifact.media_type,
-        "size_bytes": artifact.size_bytes,
-        "sha256": artifact.sha256,
-        "width": artifact.width,
-        "height": artifact.height,
-        "duration_s": artifact.duration_s,
-    }
 
 
 def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as store.open(…)

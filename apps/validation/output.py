@@ -62,7 +62,7 @@ def _technical_quality(subject: Subject) -> tuple[CheckResult, MediaInfo | None]
         status="failed" if problems else "passed",
         passed=not problems,
         score=0.0 if problems else 1.0,
-        details={"reason": "; ".join(problems)} if problems else {},
+        details={"problems": problems},
         hard=True,
         duration_ms=round((time.perf_counter() - started) * 1000),
         version=decode.VERSION,

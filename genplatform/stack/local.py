@@ -14,7 +14,7 @@ from pathlib import Path
 from genplatform.stack import child, embedded, envfile, ports, processes
 from genplatform.stack.supervisor import Say, Supervisor
 
-_READY_TIMEOUT_S = 60
+_READY_TIMEOUT_S = 90
 
 
 class Failed(Exception):
@@ -96,8 +96,8 @@ def _ignore_signals() -> None:
 def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
     """What the processes see: what the caller's environment says, completed for development."""
     web, flower = (
-        ports.choose(run, "WEB_PORT", preferred=8000),
-        ports.choose(run, "FLOWER_PORT", preferred=5555),
+        ports.choose(run, "WEB_PORT", preferred=8000, given=given),
+        ports.choose(run, "FLOWER_PORT", preferred=5555, given=given),
     )
     made = _credentials(run)
     defaults = {
@@ -113,7 +113,7 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
         "FLOWER_BASIC_AUTH": f"admin:{made['FLOWER_PASSWORD']}",
     }
     if _simulated(given):
-        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900)
+        simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900, given=given)
         defaults |= {
             "SIMULATOR_PORT": str(simulator),
             "SIMULATOR_LEDGER": str(run / "simulator.sqlite3"),
@@ -163,23 +163,18 @@ def _start_servers(run: Path, environ: dict[str, str], cleanup: ExitStack, say: 
 
 
 def _prepare(run: Path, environ: Mapping[str, str], say: Say) -> None:
-    _manage(run, environ, say, "migrate", "--no-input")
-    _manage(run, environ, say, "sync_catalog")
-    _manage(run, environ, say, "seed_demo", "--env-file", str(run / "demo.env"))
-
-
-def _manage(run: Path, environ: Mapping[str, str], say: Say, *arguments: str) -> None:
-    say("stack", "manage.py " + arguments[0])
-    log = run / "logs" / f"{arguments[0]}.log"
+    say("stack", "preparing the database")
+    log = run / "logs" / "prepare.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "manage.py", "prepare", "--demo-env", str(run / "demo.env")]
     with log.open("wb") as output:
-        process = child.start([sys.executable, "manage.py", *arguments], output=output, env=environ)
+        process = child.start(command, output=output, env=environ)
     try:
         code = process.wait()
     finally:
         child.kill(process)
     if code:
-        raise Failed(f"manage.py {arguments[0]} failed. {log} ends with:\n{child.tail(log)}")
+        raise Failed(f"manage.py prepare failed. {log} ends with:\n{child.tail(log)}")
 
 
 def _complete_demo_env(run: Path, environ: Mapping[str, str]) -> dict[str, str]:

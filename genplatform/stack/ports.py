@@ -3,16 +3,19 @@
 import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 _FILE = "ports.json"
 
 
-def choose(run: Path, name: str, *, preferred: int | None = None) -> int:
-    """The port for `name` (an environment variable's name): its value, the preferred one, the one
-    used last time, or a free one."""
-    if given := os.environ.get(name):
-        return int(given)
+def choose(
+    run: Path, name: str, *, preferred: int | None = None, given: Mapping[str, str] = os.environ
+) -> int:
+    """The port for `name` (an environment variable's name): its value in `given`, the preferred one, the
+    one used last time, or a free one."""
+    if value := given.get(name):
+        return int(value)
     known = _read(run)
     for port in (preferred, known.get(name)):
         if port and is_free(port):

@@ -49,18 +49,12 @@ def _web(environ: Mapping[str, str]) -> Process:
     host, port = environ.get("WEB_HOST", "127.0.0.1"), environ.get("WEB_PORT", "8000")
     # Threads are cheap and a waiting client (`?wait=`) occupies one; connections to Postgres are few.
     threads = ("--worker-class", "gthread", "--workers", environ.get("WEB_WORKERS", "2"), "--threads", "192")
+    # Loaded once and forked: half the memory and start-up. Nothing connects on import.
+    once = ("--preload", "--no-control-socket")
     times = ("--graceful-timeout", "10", "--keep-alive", "75")
     return Process(
         "web",
-        _python(
-            "gunicorn",
-            "genplatform.wsgi",
-            "--bind",
-            f"{host}:{port}",
-            *threads,
-            *times,
-            "--no-control-socket",
-        ),
+        _python("gunicorn", "genplatform.wsgi", "--bind", f"{host}:{port}", *threads, *times, *once),
         env={"DB_POOL_MAX": "10"},
         ready_url=f"http://127.0.0.1:{port}/readyz",
     )

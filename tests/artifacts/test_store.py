@@ -21,7 +21,7 @@ from PIL import Image
 from apps.accounts.models import Team
 from apps.artifacts import store
 from apps.artifacts.models import Artifact
-from apps.core import clock
+from apps.core import clock, http
 from tests.fakes.receiver import Answer, Receiver
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -151,11 +151,11 @@ def test_anything_else_is_bad_media_and_leaves_nothing(
 
 def test_a_failed_download_leaves_nothing(team: Team, receiver: Receiver, storage: Path) -> None:
     receiver.answers(Answer(body=picture()[:20], length=500))
-    with pytest.raises(store.FetchFailed):
+    with pytest.raises(http.FetchFailed):
         store.fetch(team_id=team.id, url=receiver.url, kind="image")
-    with pytest.raises(store.BadMedia):
+    with pytest.raises(http.UnsafeUrl):
         store.fetch(team_id=team.id, url=receiver.url, kind="image", allow_hosts={"cdn.example.com"})
-    with pytest.raises(store.BadMedia):
+    with pytest.raises(http.UnsafeUrl):
         store.fetch(team_id=team.id, url="https://169.254.169.254/latest", kind="image")
     assert not files(storage)
     assert not Artifact.objects.exists()
@@ -164,7 +164,7 @@ def test_a_failed_download_leaves_nothing(team: Team, receiver: Receiver, storag
 def test_a_file_above_the_limit_is_refused(team: Team, receiver: Receiver, settings: LazySettings) -> None:
     settings.ARTIFACT_MAX_BYTES = 20
     receiver.answers(Answer(body=picture()))
-    with pytest.raises(store.FetchFailed, match="too_large"):
+    with pytest.raises(http.FetchFailed, match="too_large"):
         store.fetch(team_id=team.id, url=receiver.url, kind="image")
 
 
@@ -191,18 +191,6 @@ def test_describe_records_what_decoding_found(kept: Artifact) -> None:
     store.describe(kept.id, width=8, height=6, duration_s=None)
     kept.refresh_from_db()
     assert (kept.width, kept.height, kept.duration_s) == (8, 6, None)
-
-
-def test_a_snapshot_says_what_a_client_may_know(kept: Artifact) -> None:
-    assert store.snapshot(kept) == {
-        "artifact_id": str(kept.id),
-        "media_type": "image/png",
-        "size_bytes": len(picture()),
-        "sha256": sha256(picture()).hexdigest(),
-        "width": None,
-        "height": None,
-        "duration_s": None,
-    }
 
 
 # --- Links ------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def reason(report: output.Report) -> str:
     """Why it failed. Every failure here is hard and scores nothing."""
     assert not report.passed
     assert (report.checks[0].status, report.checks[0].hard, report.score) == ("failed", True, 0.0)
-    return str(report.checks[0].details["reason"])
+    return "; ".join(report.checks[0].details["problems"])
 
 
 @pytest.fixture

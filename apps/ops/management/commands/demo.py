@@ -57,7 +57,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
         run = Path(settings.BASE_DIR) / ".run"
         try:
             with _stack(run, console) as stack:
@@ -87,7 +87,9 @@ def _stack(run: Path, console: Console) -> Iterator[local.Stack]:
             console.print(f"{count} processes are ready after {time.monotonic() - began_at:.1f} s")
             yield stack
             status.start()
-    console.print("everything is stopped; data and logs stay in .run/   (`make up` keeps it running)")
+    console.print(
+        "everything is stopped; data and logs stay in .run/   (`make up` keeps it running)", soft_wrap=True
+    )
 
 
 class Tour:
@@ -160,7 +162,7 @@ def _tour(tour: Tour, run: Path, console: Console) -> None:
     with Live(console=console, refresh_per_second=10) as live:
         for first in tour.watch(submitted):
             live.update(_progress(first))
-    console.print(f"saved the image to {tour.save(first.job, run / 'demo')}")
+    console.print(f"saved the image to {tour.save(first.job, run / 'demo')}", soft_wrap=True)
     second = tour.submit(request, expected=200)
     if not second.job["cached"] or Decimal(second.job["cost_usd"]):
         raise Unexpected(f"the same request again was not free: {second.job}")
