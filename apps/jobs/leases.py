@@ -36,7 +36,8 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
     crashes = j.crashes + (j.lease_expires_at IS NOT NULL)::int
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
-  AND (j.status = 'running' OR
+  -- A job to be canceled needs no place: it only ends.
+  AND (j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR
        (SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
        < (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id))
 RETURNING j.*
