@@ -30,6 +30,7 @@ from tests.fakes.simulator import Simulator, wait_until
 # More steps than any job of these tests needs: one that goes round in circles must end the test.
 _MAX_STEPS = 60
 SMALL = {"width": 64, "height": 64}
+FREE = Decimal(0)
 
 
 class Time:

@@ -1,5 +1,6 @@
 """A user's tier says how many of their jobs run at once; the others wait their turn, and nobody else waits for them."""
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_the_end_of_a_job_wakes_the_oldest_that_waits(
 def test_jobs_are_served_in_the_order_they_came(one_at_a_time: Engine) -> None:
     engine = one_at_a_time
     jobs = [engine.run(engine.submit(f"{n} [time:0.1]")) for n in range(4)]
-    order = []
+    order: list[uuid.UUID] = []
     while len(order) < len(jobs):
         [due] = [job for job in map(engine.fresh, jobs) if job.due_at and job.status == "running"] or [
             job for job in map(engine.fresh, jobs) if job.due_at and job.due_at <= clock.now()

@@ -9,7 +9,7 @@ import pytest
 from apps.core import clock
 from apps.jobs import sweep
 from apps.jobs.models import Job
-from tests.jobs.engine import Engine
+from tests.jobs.engine import FREE, Engine
 
 PRICE = Decimal("0.005")
 
@@ -62,7 +62,7 @@ def test_work_that_turns_up_after_the_job_failed_is_the_platforms_loss(engine: E
     attempt = engine.attempt(job)
     assert (attempt.status, attempt.billed) == ("failed", "yes")
     job = engine.fresh(job)
-    assert (job.status, job.cost_usd, engine.absorbed(job)) == ("failed", 0, PRICE)
+    assert (job.status, job.cost_usd, engine.absorbed(job)) == ("failed", FREE, PRICE)
     assert engine.hold(job) == "released"
 
 
