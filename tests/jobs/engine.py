@@ -108,13 +108,18 @@ class Engine:
         `attempt`: whose address it is sent to, where that is not the one the provider was given.
         """
         known = set(InboxEvent.objects.values_list("pk", flat=True))
+        status = self.store(webhook, attempt)
+        for event in InboxEvent.objects.exclude(pk__in=known):
+            inbound.receive(event.pk)
+        return status
+
+    def store(self, webhook: Received, attempt: Attempt | None = None) -> int:
+        """The same when the ring is lost: the webhook is in the inbox and no worker hears of it."""
         path = urlsplit(inbox.webhook_url(attempt.provider, attempt.pk)).path if attempt else webhook.path
         headers = {name: value for name, value in webhook.headers.items() if name.startswith("webhook-")}
         answer = Client().generic(
             "POST", path, webhook.body, content_type="application/json", headers=headers
         )
-        for event in InboxEvent.objects.exclude(pk__in=known):
-            inbound.receive(event.pk)
         return answer.status_code
 
     def signed_webhook(self, attempt: Attempt) -> Received:
