@@ -33,17 +33,19 @@ def choose(
     content_type: str | None,
     max_quality: int,
     cheapest: bool = False,
+    field: str = "model",
 ) -> Selection:
     """`model` if named, else the cheapest of `kind` with the quality asked for or needed for `content_type`.
 
     `max_quality` is the tier's. What the request only implies is lowered to it; what it says is not.
     `cheapest` (a tier that prefers it) implies nothing: the cheapest model, unless a quality is asked for.
+    `field`: where the request names `model`, for the refusal.
     Raises ModelNotFound, ModelRetired or ModelNotAllowed, each with alternatives.
     """
     offers = sorted(snapshot.current().offered(kind), key=_by_price)
     allowed = [offer for offer in offers if offer.quality <= max_quality]
     if model is not None:
-        return _named(model, kind=kind, max_quality=max_quality, allowed=allowed)
+        return _named(model, kind=kind, max_quality=max_quality, allowed=allowed, field=field)
     if not offers:
         raise ModelNotFound(f"No {kind} model is offered", alternatives=(), field="type")
     needed, reason = _needed(quality, content_type, cheapest=cheapest)
@@ -57,20 +59,22 @@ def typical_usd(model: ModelInfo) -> Decimal:
     return pricing.quote(model, params={"n": 1, **model.defaults}, prompt=_TYPICAL_PROMPT).estimated_usd
 
 
-def _named(slug: str, *, kind: str, max_quality: int, allowed: Sequence[ModelInfo]) -> Selection:
+def _named(slug: str, *, kind: str, max_quality: int, allowed: Sequence[ModelInfo], field: str) -> Selection:
     others = _slugs(allowed, but=slug)
     found = snapshot.current().models.get(slug)
     if found is None or found.kind != kind:
-        raise ModelNotFound(f"There is no {kind} model {slug!r}", alternatives=others)
+        raise ModelNotFound(f"There is no {kind} model {slug!r}", alternatives=others, field=field)
     if found.is_retired(clock.now()):
         preferred = [found.successor] if found.successor in others else []
         alternatives = preferred + [other for other in others if other not in preferred]
-        raise ModelRetired(f"{slug} is retired", alternatives=alternatives)
+        raise ModelRetired(f"{slug} is retired", alternatives=alternatives, field=field)
     if not found.routes:
-        raise ModelNotFound(f"{slug} is not offered now", alternatives=others)
+        raise ModelNotFound(f"{slug} is not offered now", alternatives=others, field=field)
     if found.quality > max_quality:
         raise ModelNotAllowed(
-            f"{slug} has quality {found.quality}; the tier allows up to {max_quality}", alternatives=others
+            f"{slug} has quality {found.quality}; the tier allows up to {max_quality}",
+            alternatives=others,
+            field=field,
         )
     return Selection(found, "named in the request", others)
 

@@ -1,9 +1,10 @@
 """One strict JSON parser for every request body: what Postgres or a client could misread is refused here."""
 
 import json
-import math
 import re
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import IO, Any, NoReturn
 
 from django.core.exceptions import RequestDataTooBig
@@ -12,6 +13,9 @@ from rest_framework.parsers import BaseParser
 from apps.core.errors import InvalidRequest, MalformedRequest, RequestTooLarge, UnsupportedMediaType
 
 MAX_DEPTH = 32
+# What every reader of JSON can hold (RFC 8259, section 6): an IEEE 754 double, also for whole numbers.
+_MAX_NUMBER = sys.float_info.max
+_MAX_SHOWN = 100
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -53,16 +57,15 @@ def loads(raw: bytes) -> Any:
         raise MalformedRequest("The body is nested too deeply.") from error
     except ValueError as error:
         raise MalformedRequest(f"The body is not JSON: {error}") from error
-    _refuse_unstorable(value, path="", depth=0)
+    _refuse_unstorable(value)
     return value
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest.field(twice[:100], "appears twice in one object", "duplicate_key")
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InvalidRequest.field(_shown(twice), "appears twice in one object", "duplicate_key")
     return value
 
 
@@ -70,21 +73,38 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _refuse_unstorable(value: Any, *, path: str, depth: int) -> None:
-    if depth > MAX_DEPTH:
+def _refuse_unstorable(value: Any, path: tuple[str | int, ...] = ()) -> None:
+    """`path` becomes text only for an error: a long name over many items must not be copied for each."""
+    if len(path) > MAX_DEPTH:
         raise MalformedRequest("The body is nested too deeply.")
     if isinstance(value, str):
         if _UNSTORABLE.search(value):
-            raise InvalidRequest.field(
-                path or "body", "contains NUL or half of a surrogate pair", "bad_character"
-            )
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidRequest.field(path or "body", "is too large a number", "out_of_range")
+            raise _bad(path, "contains NUL or half of a surrogate pair", "bad_character")
+    elif isinstance(value, int | float):
+        if not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+            raise _bad(path, "is too large a number", "out_of_range")
     elif isinstance(value, dict):
         for key, item in value.items():
-            _refuse_unstorable(key, path=path or "body", depth=depth)
-            _refuse_unstorable(item, path=f"{path}.{key}" if path else key, depth=depth + 1)
+            if _UNSTORABLE.search(key):
+                raise _bad(path, "contains a name with NUL or half of a surrogate pair", "bad_character")
+            _refuse_unstorable(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _refuse_unstorable(item, path=f"{path}[{index}]", depth=depth + 1)
+            _refuse_unstorable(item, (*path, index))
+
+
+def _bad(path: tuple[str | int, ...], message: str, code: str) -> InvalidRequest:
+    return InvalidRequest.field(field_path(path), message, code)
+
+
+def field_path(location: Iterable[str | int]) -> str:
+    """How errors name a field: ("params", "width") → "params.width", ("fallback_models", 0) → "fallback_models[0]"."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" if path else _shown(part)
+    return path or "body"
+
+
+def _shown(name: str) -> str:
+    """A name as a client sent it, no longer than any of ours."""
+    return name[:_MAX_SHOWN]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, Value, When
 
 from apps.core import clock, notify
 from apps.jobs import leases
@@ -71,26 +72,29 @@ def _progress(attempt: Attempt, news: Pending) -> None:
 
 
 def found(attempt: Attempt, ticket: Ticket) -> None:
-    """A provider's webhook named the ticket before (or instead of) the answer to our submit."""
-    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(ticket=ticket.to_json())
-    Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.STARTED).update(
-        status=AttemptStatus.SUBMITTED, submitted_at=clock.now()
+    """The ticket became known: by the provider's webhook before (or instead of) the answer to our submit, or by an
+    answer that is the result."""
+    started = Q(status=AttemptStatus.STARTED)
+    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(
+        ticket=ticket.to_json(),
+        status=Case(When(started, then=Value(AttemptStatus.SUBMITTED)), default=F("status")),
+        submitted_at=Case(When(started, then=Value(clock.now())), default=F("submitted_at")),
     )
 
 
 def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence[dict[str, Any]]) -> None:
     """The outputs are ours: hand the job to validation."""
     with transaction.atomic(durable=True):
-        kept = Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
+        Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
             status=AttemptStatus.FETCHED,
             ticket=ticket.to_json() if ticket else attempt.ticket,
             submitted_at=attempt.submitted_at or clock.now(),
             billed=Billed.YES,
             outputs=list(outputs),
         )
-        if kept:
-            leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
-            notify.changed(job.pk)
+        # Also when somebody who lost the job fetched it before us: what is there is to be checked.
+        leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
+        notify.changed(job.pk)
 
 
 def failed(

@@ -28,7 +28,7 @@ MAX_CRASHES = 3
 _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
-_STORE_AWAY_S = 10.0
+STORE_AWAY_S = 10.0
 # Right after a submit a provider may not know the ticket it just gave.
 _FORGETFUL_S = 60.0
 # A download that fails is tried this often before the output counts as broken.
@@ -82,6 +82,9 @@ def _buy(job: Job, attempt: Attempt) -> None:
     if isinstance(answer, Pending):
         attempts.submitted(job, attempt, answer, next_at=_next_poll(job, attempt))
     else:
+        if answer.ticket:
+            # Nobody will announce it again: whoever takes over from us must be able to ask for it.
+            attempts.found(attempt, answer.ticket)
         _collect(job, attempt, answer)
 
 
@@ -152,7 +155,7 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
         return
     ticket = result.ticket or _ticket(attempt)
-    next_at = clock.now() + timedelta(seconds=_STORE_AWAY_S if store_away else _FIRST_POLL_S)
+    next_at = clock.now() + timedelta(seconds=STORE_AWAY_S if store_away else _FIRST_POLL_S)
     attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from apps.core.errors import InvalidRequest
+from apps.core.parsers import field_path
 
 MAX_METADATA_BYTES = 4096
-
+# A body of a megabyte can hold a hundred thousand wrong fields; nobody reads more errors than this.
+MAX_ERRORS = 50
 
 Body = TypeVar("Body", bound="_Strict")
 
@@ -26,6 +28,7 @@ class Params(_Strict):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
     duration_s: Annotated[float, Field(gt=0, le=3600, strict=False)] | None = None
     resolution: Annotated[str, Field(max_length=20)] | None = None
+    aspect_ratio: Annotated[str, Field(max_length=20, examples=["16:9"])] | None = None
     negative_prompt: Annotated[str, Field(max_length=10_000)] | None = None
     voice: Annotated[str, Field(max_length=100)] | None = None
 
@@ -60,7 +63,7 @@ class EstimateRequest(_Strict):
 class JobRequest(EstimateRequest):
     """POST /v1/jobs."""
 
-    callback_url: Annotated[str, Field(max_length=2048)] | None = None
+    callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     metadata: dict[Annotated[str, Field(max_length=100)], Any] = {}
     priority: Literal["interactive", "batch"] = "interactive"
     cache: Literal["exact", "off"] = "exact"
@@ -74,21 +77,15 @@ class JobRequest(EstimateRequest):
 
 
 def parse(shape: type[Body], data: Any) -> Body:
-    """`data` as `shape`. Raises InvalidRequest that names every bad field."""
+    """`data` as `shape`. Raises InvalidRequest that names every bad field (of the first `MAX_ERRORS`)."""
     try:
         return shape.model_validate(data)
     except ValidationError as error:
         found = [
-            {"field": _path(item["loc"]), "message": item["msg"], "code": item["type"]}
-            for item in error.errors()
+            {"field": field_path(item["loc"]), "message": item["msg"], "code": item["type"]}
+            for item in error.errors(include_url=False, include_context=False, include_input=False)[
+                :MAX_ERRORS
+            ]
         ]
         summary = "; ".join(f"{item['field']}: {item['message']}" for item in found[:3])
         raise InvalidRequest(summary, errors=found) from error
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """("params", "width") → "params.width", ("fallback_models", 0) → "fallback_models[0]"."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path or "body"

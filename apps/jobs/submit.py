@@ -66,9 +66,14 @@ def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) ->
     params = pricing.resolve(chosen.model, wanted)
     quote = pricing.quote(chosen.model, params=params, prompt=prompt)
     routes = [(chosen.model.slug, route) for route in quote.routes]
-    for name in asked.fallback_models:
+    for index, name in enumerate(asked.fallback_models):
         fallback = selection.choose(
-            kind=asked.type, model=name, quality=None, content_type=None, max_quality=caller.tier.max_quality
+            kind=asked.type,
+            model=name,
+            quality=None,
+            content_type=None,
+            max_quality=caller.tier.max_quality,
+            field=f"fallback_models[{index}]",
         ).model
         priced = pricing.quote(fallback, params=pricing.resolve(fallback, wanted), prompt=prompt)
         routes += [(name, route) for route in priced.routes]

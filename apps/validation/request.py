@@ -11,6 +11,11 @@ MAX_PROMPT_CHARACTERS: Final = 10_000
 MAX_MARKS_IN_A_ROW: Final = 8
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What changes the direction of writing, and what ends that.
+_BIDI_ENDS = {
+    **dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c"),
+    **dict.fromkeys("\u2066\u2067\u2068", "\u2069"),
+}
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -26,6 +31,7 @@ def normalise(prompt: str) -> str:
     text = prompt.replace("\r\n", "\n")
     _refuse_if(_CONTROL.search(text), "contains control characters", "control_characters")
     _refuse_if(_SURROGATE.search(text), "is not valid Unicode", "invalid_unicode")
+    _refuse_if(_leaves_bidi_open(text), "leaves a change of writing direction open", "bidi")
     _refuse_if(_piles_marks(text), "stacks too many combining marks", "combining_marks")
     _refuse_if(_is_blank(text), "is blank", "blank")
     return unicodedata.normalize("NFC", text).strip()
@@ -45,6 +51,19 @@ def _piles_marks(text: str) -> bool:
         if in_a_row > MAX_MARKS_IN_A_ROW:
             return True
     return False
+
+
+def _leaves_bidi_open(text: str) -> bool:
+    """Whether an embedding, override or isolate (UAX #9) lacks its end: it would also turn what is shown after it."""
+    if text.isascii():
+        return False
+    open_pairs = {"\u202c": 0, "\u2069": 0}
+    for character in text:
+        if end := _BIDI_ENDS.get(character):
+            open_pairs[end] += 1
+        elif open_pairs.get(character):
+            open_pairs[character] -= 1
+    return any(open_pairs.values())
 
 
 def _is_blank(text: str) -> bool:
