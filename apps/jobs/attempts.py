@@ -9,7 +9,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Case, F, Q, Value, When
 
-from apps.core import clock, notify
+from apps.core import clock, notify, rows
 from apps.jobs import leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
@@ -35,7 +35,7 @@ def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
         started_at=clock.now(),
     )
     try:
-        attempt.save(force_insert=True)
+        rows.insert(attempt)
     except IntegrityError:
         return None
     return attempt

@@ -106,14 +106,8 @@ class JobEvents(APIView):
             stream["Cache-Control"] = "no-store"
             stream["X-Accel-Buffering"] = "no"
             return stream
-        events = JobEvent.objects.filter(job=job).order_by("id")
         return Response(
-            {
-                "data": [
-                    {"at": event.at, "from_status": event.from_status, "to_status": event.to_status}
-                    for event in events
-                ]
-            }
+            {"data": documents.events(job, list(JobEvent.objects.filter(job=job).order_by("id")))}
         )
 
 
