@@ -159,6 +159,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
+FORMAT_MODULE_PATH = "genplatform.formats"
 USE_TZ = True
 
 AUTH_USER_MODEL = "accounts.User"
