@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 RUN, VALIDATE = "jobs.run", "jobs.validate"
 _QUEUE = {RUN: "io", VALIDATE: "cpu"}
 # A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
-_POSTPONE_S = 20
+_POSTPONE_S = 60
 
 # How many jobs of a user may run is the tier's word, as it is now.
 _IS_FULL = """
