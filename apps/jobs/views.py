@@ -40,7 +40,11 @@ class Jobs(APIView):
     @extend_schema(
         request=serializers.JobRequest,
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
-        responses={202: schemas.Job, 200: schemas.Job, **schemas.problems(400, 402, 403, 404, 410, 422, 429)},
+        responses={
+            202: schemas.Job,
+            200: schemas.Job,
+            **schemas.problems(400, 402, 403, 404, 410, 413, 415, 422, 429, 503),
+        },
         description="202: accepted. 200: answered from the cache, or a replay of a cached answer.",
     )
     def post(self, request: Request) -> HttpResponse:
@@ -49,7 +53,11 @@ class Jobs(APIView):
         job, replayed = submit.submit(_caller(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
-    @extend_schema(parameters=listing.PARAMETERS, responses={200: schemas.JobPage, **schemas.problems(422)})
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=listing.PARAMETERS,
+        responses={200: schemas.JobPage, **schemas.problems(422)},
+    )
     def get(self, request: Request) -> Response:
         return Response(listing.page(_caller(request), request.query_params))
 
@@ -153,7 +161,7 @@ class Models(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Models})
+    @extend_schema(responses={200: schemas.Models, **schemas.problems()})
     def get(self, request: Request) -> Response:
         best = _caller(request).tier.max_quality
         return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
@@ -164,7 +172,7 @@ class BudgetView(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Budget})
+    @extend_schema(responses={200: schemas.Budget, **schemas.problems()})
     def get(self, request: Request) -> Response:
         asker = _caller(request)
         balance = statements.balance(user_id=asker.user_id, timezone=asker.timezone)
@@ -184,7 +192,7 @@ class WebhookSecret(APIView):
 
     scopes = {"GET": WRITE}
 
-    @extend_schema(responses={200: schemas.WebhookSecret})
+    @extend_schema(responses={200: schemas.WebhookSecret, **schemas.problems()})
     def get(self, request: Request) -> Response:
         team = Team.objects.get(pk=_caller(request).team_id)
         return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})
