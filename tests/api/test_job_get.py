@@ -78,7 +78,7 @@ def test_a_completed_job_shows_its_outputs_and_its_cost(pro: Someone, work: Work
     for output in answer["outputs"]:
         assert (output["width"], output["height"], output["duration_s"]) == (512, 256, None)
         assert output["media_type"] == "image/png"
-        got = pro.api.get(output["url"])
+        got: Any = pro.api.get(output["url"])
         content = b"".join(got.streaming_content)
         got.close()
         assert (got.status_code, len(content)) == (200, output["size_bytes"])
