@@ -21,6 +21,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "auto_awesome",
     "SITE_URL": "/v1/docs",
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "apps.ops.dashboard.context",
     "SIDEBAR": {"show_search": True, "navigation": "genplatform.unfold.navigation"},
 }
 

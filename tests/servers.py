@@ -15,7 +15,7 @@ import pytest
 
 from genplatform.stack import embedded
 
-_DEFAULTS = {
+DEFAULTS = {
     "DEBUG": "1",
     "SECRET_KEY": "test-only-" + "s" * 50,
     "API_KEY_PEPPER": "test-only-" + "p" * 50,
@@ -28,7 +28,7 @@ _DEFAULTS = {
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
     """Wraps the hook in which pytest-django imports the settings, so the servers are up before."""
-    for name, value in _DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     _start_what_is_missing()
     _separate_redis_databases()

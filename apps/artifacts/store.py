@@ -113,6 +113,8 @@ def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
                 copy.flush()
             yield Path(copy.name)
     else:
+        if not path.is_file():
+            raise StoreUnavailable("the file is not where it was put")
         yield path
 
 

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, Value, When
 
-from apps.core import clock, notify
+from apps.core import clock, notify, rows
 from apps.jobs import leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
@@ -34,7 +35,7 @@ def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
         started_at=clock.now(),
     )
     try:
-        attempt.save(force_insert=True)
+        rows.insert(attempt)
     except IntegrityError:
         return None
     return attempt
@@ -71,26 +72,29 @@ def _progress(attempt: Attempt, news: Pending) -> None:
 
 
 def found(attempt: Attempt, ticket: Ticket) -> None:
-    """A provider's webhook named the ticket before (or instead of) the answer to our submit."""
-    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(ticket=ticket.to_json())
-    Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.STARTED).update(
-        status=AttemptStatus.SUBMITTED, submitted_at=clock.now()
+    """The ticket became known: by the provider's webhook before (or instead of) the answer to our submit, or by an
+    answer that is the result."""
+    started = Q(status=AttemptStatus.STARTED)
+    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(
+        ticket=ticket.to_json(),
+        status=Case(When(started, then=Value(AttemptStatus.SUBMITTED)), default=F("status")),
+        submitted_at=Case(When(started, then=Value(clock.now())), default=F("submitted_at")),
     )
 
 
 def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence[dict[str, Any]]) -> None:
     """The outputs are ours: hand the job to validation."""
     with transaction.atomic(durable=True):
-        kept = Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
+        Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
             status=AttemptStatus.FETCHED,
             ticket=ticket.to_json() if ticket else attempt.ticket,
             submitted_at=attempt.submitted_at or clock.now(),
             billed=Billed.YES,
             outputs=list(outputs),
         )
-        if kept:
-            leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
-            notify.changed(job.pk)
+        # Also when somebody who lost the job fetched it before us: what is there is to be checked.
+        leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
+        notify.changed(job.pk)
 
 
 def failed(

@@ -36,8 +36,8 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
     crashes = j.crashes + (j.lease_expires_at IS NOT NULL)::int
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
-  -- A job to be canceled needs no place: it only ends.
-  AND (j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR
+  -- The limit is for buying; what is canceled or too late only needs its end.
+  AND (j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR j.deadline_at <= %(now)s OR
        (SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
        < (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id))
 RETURNING j.*
@@ -158,6 +158,7 @@ def _renew_for_ever() -> None:
             leases = list(_held)
         if leases:
             renew(leases)
+            connection.close()
 
 
 def renew(leases: list[uuid.UUID]) -> None:
@@ -168,5 +169,3 @@ def renew(leases: list[uuid.UUID]) -> None:
             cursor.execute(_RENEW, {"leases": leases, "expires_at": expires_at})
     except (DatabaseError, InterfaceError) as error:
         log.warning("leases.not_renewed", count=len(leases), error=type(error).__name__)
-    finally:
-        connection.close()

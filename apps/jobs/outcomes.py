@@ -17,6 +17,8 @@ from apps.providers.errors import POLICIES, ErrorKind, ProviderError
 
 log = structlog.get_logger(__name__)
 
+_LOOK_AGAIN_S = 1.0
+
 
 def next_attempt(job: Job, past: Sequence[Attempt], *, buy: Callable[[Job, Attempt], None]) -> None:
     """Opens the next attempt and buys, or ends the job when there is no other way."""
@@ -25,6 +27,9 @@ def next_attempt(job: Job, past: Sequence[Attempt], *, buy: Callable[[Job, Attem
         attempt = attempts.open_one(job, choice.route, number=len(past) + 1)
         if attempt:
             buy(job, attempt)
+        else:
+            # Somebody who lost the job is buying: look at what became of it.
+            leases.leave(job, next_at=clock.now() + timedelta(seconds=_LOOK_AGAIN_S))
 
 
 def failed(

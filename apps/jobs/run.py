@@ -28,7 +28,8 @@ MAX_CRASHES = 3
 _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
-_STORE_AWAY_S = 10.0
+_LOOK_IN_INBOX_S = 10.0
+STORE_AWAY_S = 10.0
 # Right after a submit a provider may not know the ticket it just gave.
 _FORGETFUL_S = 60.0
 # A download that fails is tried this often before the output counts as broken.
@@ -82,14 +83,25 @@ def _buy(job: Job, attempt: Attempt) -> None:
     if isinstance(answer, Pending):
         attempts.submitted(job, attempt, answer, next_at=_next_poll(job, attempt))
     else:
+        if answer.ticket:
+            # Nobody will announce it again: whoever takes over from us must be able to ask for it.
+            attempts.found(attempt, answer.ticket)
         _collect(job, attempt, answer)
 
 
 def _await_news(job: Job, attempt: Attempt) -> None:
-    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket."""
+    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket.
+
+    Its ring may be lost as well, so the inbox is looked into now and then.
+    """
+    if ticket := inbox.ticket(attempt.provider, attempt.pk):
+        attempts.found(attempt, ticket)
+        attempt.ticket = ticket.to_json()
+        _poll(job, attempt)
+        return
     give_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_WAIT_S)
     if clock.now() < give_up_at:
-        leases.leave(job, next_at=give_up_at)
+        leases.leave(job, next_at=min(give_up_at, clock.now() + timedelta(seconds=_LOOK_IN_INBOX_S)))
         return
     outcomes.unknown(job, attempt)
 
@@ -152,7 +164,7 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)
         return
     ticket = result.ticket or _ticket(attempt)
-    next_at = clock.now() + timedelta(seconds=_STORE_AWAY_S if store_away else _FIRST_POLL_S)
+    next_at = clock.now() + timedelta(seconds=STORE_AWAY_S if store_away else _FIRST_POLL_S)
     attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
 
 

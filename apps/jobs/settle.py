@@ -14,7 +14,7 @@ from django.db import transaction
 
 from apps.caching import store as cache
 from apps.caching.store import Hit
-from apps.core import clock, notify
+from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Billed, CachePolicy, JobStatus
@@ -124,7 +124,7 @@ def announce_to(job: Job) -> None:
 
 
 def insert_cached(job: Job, hit: Hit) -> None:
-    """A job that ends as it is accepted: its result was there. In the caller's transaction."""
+    """A job that ends as it is accepted: its result was there. One statement, unless somebody is to be told."""
     job.status, job.outputs, job.saved_usd, job.cached_from = (
         JobStatus.COMPLETED,
         hit.outputs,
@@ -132,8 +132,11 @@ def insert_cached(job: Job, hit: Hit) -> None:
         hit.source_id,
     )
     job.due_at, job.rung_at, job.started_at, job.finished_at = None, None, job.created_at, clock.now()
-    insert(job)
-    if job.callback_url:
+    if not job.callback_url:
+        insert(job)
+        return
+    with transaction.atomic(durable=True):
+        insert(job)
         announce_to(job)
 
 
@@ -141,4 +144,4 @@ def insert(job: Job) -> None:
     """The row, with the answer to its submission when that may have to be given again (Idempotency-Key)."""
     if job.idempotency_key:
         job.accepted_body = documents.accepted(job)
-    job.save(force_insert=True)
+    rows.insert(job)

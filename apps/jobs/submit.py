@@ -135,15 +135,14 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     job = _new_job(caller, asked, planned, once)
+    hit = None
+    if asked.cache != "off":
+        hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
     try:
-        with transaction.atomic(durable=True):
-            hit = None
-            if asked.cache != "off":
-                hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
-            if hit:
-                settle.insert_cached(job, hit)
-            else:
-                _insert_queued(job, caller, planned)
+        if hit:
+            settle.insert_cached(job, hit)
+        else:
+            _insert_queued(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -153,6 +152,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     return job, False
 
 
+@transaction.atomic(durable=True)
 def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
     settle.insert(job)
     holds.reserve(

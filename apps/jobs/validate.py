@@ -1,9 +1,11 @@
 """The touch that needs a processor instead of the network: check the outputs, then accept them or go on."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from apps.artifacts import store as artifacts
+from apps.core import clock
 from apps.jobs import leases, outcomes, run, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus
@@ -25,7 +27,11 @@ def validate(job_id: uuid.UUID) -> None:
 
 
 def _judge(job: Job, attempt: Attempt) -> None:
-    reports = [_check(job, kept) for kept in attempt.outputs]
+    try:
+        reports = [_check(job, kept) for kept in attempt.outputs]
+    except artifacts.StoreUnavailable:
+        _wait_for_store(job, attempt)
+        return
     failed = [check for report in reports for check in report.checks if check.status == "failed"]
     if failed:
         problems = "; ".join(failed[0].details.get("problems", ()))
@@ -34,6 +40,15 @@ def _judge(job: Job, attempt: Attempt) -> None:
         return
     worst = min(reports, key=lambda report: report.score or 0.0)
     settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
+
+
+def _wait_for_store(job: Job, attempt: Attempt) -> None:
+    """What is paid for is not bought again because our store is away, but a job does not wait for ever."""
+    if clock.now() >= job.deadline_at:
+        error = ProviderError(ErrorKind.BAD_OUTPUT, "our store did not give it back by the job's deadline")
+        outcomes.failed(job, attempt, error, AttemptStatus.REJECTED)
+    else:
+        leases.leave(job, next_at=clock.now() + timedelta(seconds=run.STORE_AWAY_S))
 
 
 def _check(job: Job, kept: dict[str, Any]) -> Report:

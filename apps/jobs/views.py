@@ -21,7 +21,7 @@ from apps.accounts.models import Team
 from apps.catalog import snapshot
 from apps.core import clock, money, notify
 from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound
-from apps.jobs import documents, leases, listing, schemas, serializers, submit
+from apps.jobs import cancel, documents, listing, schemas, serializers, submit
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.ledger import statements
 from apps.webhooks import signing
@@ -93,14 +93,7 @@ class JobCancel(APIView):
     )
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         job = _job(request, job_id)
-        asked = (
-            Job.objects.open()
-            .filter(pk=job.pk, cancel_requested_at__isnull=True)
-            .update(cancel_requested_at=clock.now())
-        )
-        if asked:
-            leases.nudge(job.pk)
-            leases.ring(job.pk)
+        cancel.ask(job.pk)
         job = _job(request, job_id)
         return Response(
             documents.full(job, list(Attempt.objects.of(job))), status=200 if job.has_ended else 202
@@ -121,14 +114,8 @@ class JobEvents(APIView):
             stream["Cache-Control"] = "no-store"
             stream["X-Accel-Buffering"] = "no"
             return stream
-        events = JobEvent.objects.filter(job=job).order_by("id")
         return Response(
-            {
-                "data": [
-                    {"at": event.at, "from_status": event.from_status, "to_status": event.to_status}
-                    for event in events
-                ]
-            }
+            {"data": documents.events(job, list(JobEvent.objects.filter(job=job).order_by("id")))}
         )
 
 

@@ -1,10 +1,12 @@
-"""What Celery kept: results of periodic tasks and every failure, to look at."""
+"""The admin's first page, and what Celery kept: results of periodic tasks and every failure, to look at."""
 
 from django.contrib import admin
 from django_celery_results.models import GroupResult, TaskResult
 
 from apps.core.admin import HistoryAdmin
 
+admin.site.index_title = "Today"
+admin.site.index_template = "ops/dashboard.html"
 admin.site.unregister(GroupResult)  # the platform has no groups: rows, not chords, are its workflow
 admin.site.unregister(TaskResult)
 

@@ -57,13 +57,15 @@ def _workers() -> dict[str, Any]:
 
 def _oldest_due() -> dict[str, Any]:
     try:
-        due_at = (
-            Job.objects.filter(due_at__lte=clock.now())
-            .order_by("due_at")
-            .values_list("due_at", flat=True)
-            .first()
-        )
+        late_s = oldest_due_s()
     except (DatabaseError, InterfaceError) as error:
         return {"ok": False, "error": type(error).__name__}
-    late_s = max(0.0, (clock.now() - due_at).total_seconds()) if due_at else 0.0
     return {"ok": late_s <= LATE_S, "age_s": round(late_s, 1)}
+
+
+def oldest_due_s() -> float:
+    """For how long the longest waiting job has been due, seconds; 0 if none is."""
+    at = clock.now()
+    due = Job.objects.filter(due_at__lte=at).order_by("due_at")
+    due_at = due.values_list("due_at", flat=True).first()
+    return (at - due_at).total_seconds() if due_at else 0.0

@@ -1,30 +1,33 @@
-from django.contrib import admin
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+"""Ops' pages of the providers: the switch of each, and what they told us."""
 
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.contrib import admin
+
+from apps.core.admin import HistoryAdmin, ModelAdmin, Since, WordFilter
 from apps.providers.models import InboxEvent, Provider
 
 
+class ProviderFilter(WordFilter):
+    title = parameter_name = "provider"
+
+    def words(self) -> Iterable[str]:
+        return list(settings.PROVIDERS)
+
+
 @admin.register(Provider)
-class ProviderAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    list_display = ["slug", "name", "enabled"]
-    list_editable = ["enabled"]
+class ProviderAdmin(ModelAdmin):
+    list_display = ("slug", "name", "enabled")
+    list_editable = ("enabled",)
+    ordering = ("slug",)
 
 
 @admin.register(InboxEvent)
-class InboxEventAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    """History: what providers told us, never changed."""
-
-    list_display = ["received_at", "provider", "event_id", "subject_id", "task_id"]
-    list_filter = ["provider"]
-    search_fields = ["event_id", "task_id"]
-    ordering = ["-received_at"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: InboxEvent | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: InboxEvent | None = None) -> bool:
-        return False
+class InboxEventAdmin(HistoryAdmin):
+    list_display = ("received_at", "provider", "event_id", "subject_id", "task_id")
+    list_filter = (ProviderFilter, Since)
+    search_fields = ("=event_id",)
+    search_ids = ("pk", "subject_id")
+    search_help_text = "The provider's id of an event, or the id of our attempt"
+    ordering = ("-id",)

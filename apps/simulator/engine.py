@@ -73,7 +73,9 @@ class Engine:
         self._knobs = knobs
         self._ledger = ledger
         self._rng = rng
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._open: dict[str, Task] = {}
+        # The latest only: what is forgotten is read from the ledger.
+        self._ended: OrderedDict[str, Task] = OrderedDict()
         self._slots: list[float] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._waiting: dict[str, asyncio.Event] = {}
@@ -92,7 +94,6 @@ class Engine:
         now = time.time()
         starts_at, ends_at = self._schedule(now, self._duration_s(order))
         task = Task(uuid.uuid4().hex, protocol, order, faults, base_url, webhook_url, now, starts_at, ends_at)
-        self._remember(task)
         if ends_at <= now:
             self._settle(task)
         else:
@@ -101,7 +102,7 @@ class Engine:
         return task
 
     def get(self, task_id: str) -> Task | None:
-        if found := self._tasks.get(task_id):
+        if found := self._open.get(task_id) or self._ended.get(task_id):
             return found
         row = self._ledger.task(task_id)
         return Task.from_row(row) if row else None
@@ -119,16 +120,15 @@ class Engine:
     def resume(self) -> None:
         """Takes up the tasks that an earlier process left open in the ledger."""
         for row in self._ledger.open_tasks():
-            task = Task.from_row(row)
-            self._remember(task)
-            self._await_end(task)
+            self._await_end(Task.from_row(row))
 
     def reset(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
-        self._timers.clear()
-        self._tasks.clear()
-        self._slots.clear()
+        for waiting in self._waiting.values():
+            waiting.set()
+        for kept in (self._timers, self._waiting, self._open, self._ended, self._slots):
+            kept.clear()
 
     def _duration_s(self, order: Order) -> float:
         exact = faults.exact_time_s(order.prompt)
@@ -152,13 +152,8 @@ class Engine:
         heapq.heapreplace(self._slots, starts_at + duration_s)
         return starts_at, starts_at + duration_s
 
-    def _remember(self, task: Task) -> None:
-        self._tasks[task.id] = task
-        # The open ones are needed by their timers; what is forgotten is read from the ledger.
-        if len(self._tasks) > _KEPT and next(iter(self._tasks.values())).ended:
-            self._tasks.popitem(last=False)
-
     def _await_end(self, task: Task) -> None:
+        self._open[task.id] = task
         delay_s = max(0.0, task.ends_at - time.time())
         self._timers[task.id] = asyncio.get_running_loop().call_later(delay_s, self._end, task)
 
@@ -176,6 +171,10 @@ class Engine:
 
     def _settle(self, task: Task) -> None:
         task.ended = True
+        self._open.pop(task.id, None)
+        self._ended[task.id] = task
+        if len(self._ended) > _KEPT:
+            self._ended.popitem(last=False)
         self._save(task)
         if not task.failed:
             amount_usd = task.order.cost_usd(self._knobs.prices)

@@ -4,7 +4,7 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,12 +87,15 @@ class Stack:
     def _wait(self, path: str, stop: threading.Event) -> None:
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
-        while not stop.is_set():
-            self._waiting += 1
-            connection.request("GET", f"{path}?wait=60", headers={"Authorization": f"Bearer {self.key()}"})
-            connection.getresponse().read()
-            self._waiting -= 1
-            stop.wait(1)  # a polite client that was not let in
+        headers = {"Authorization": f"Bearer {self.key()}"}
+        # The stack may be stopped while somebody waits.
+        with suppress(OSError, http.client.HTTPException):
+            while not stop.is_set():
+                self._waiting += 1
+                connection.request("GET", f"{path}?wait=60", headers=headers)
+                connection.getresponse().read()
+                self._waiting -= 1
+                stop.wait(1)  # a polite client that was not let in
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 import hashlib
 import hmac
 import json
+import math
+import statistics
 import time
 
 import httpx
 import pytest
 
 from tests.fakes.receiver import Answer, Receiver
-from tests.fakes.simulator import Simulator, wait_until
+from tests.fakes.simulator import Simulator, free_port, wait_until
 from tests.simulator.client import MODEL, Client
 
 
@@ -139,3 +141,29 @@ def test_a_refused_webhook_is_sent_again_with_the_same_id(
     wait_until(lambda: len(simulator.ledger(task_id)["webhooks"]) == 3)
     sent = simulator.ledger(task_id)["webhooks"]
     assert [(row["attempt"], row["status"]) for row in sent] == [(1, 500), (2, 302), (3, 200)]
+
+
+def test_a_receiver_that_is_away_is_tried_a_few_times(client: Client, simulator: Simulator) -> None:
+    simulator.settings(webhook_retry_delays_s=[0.01, 0.01])
+    task_id = client.submit({"prompt": "hello?"}, webhook=f"http://127.0.0.1:{free_port()}/")["id"]
+    wait_until(lambda: len(simulator.ledger(task_id)["webhooks"]) == 3)
+    assert {row["error"] for row in simulator.ledger(task_id)["webhooks"]} == {"ConnectError"}
+
+
+@pytest.mark.parametrize(
+    ("model", "tail", "median_s"),
+    [(MODEL, 0.0, 4.0), ("wavespeed-ai/motion-video", 0.0, 45.0), ("wavespeed-ai/clear-speech", 1.0, 30.0)],
+)
+def test_generation_takes_lognormal_time(
+    client: Client, simulator: Simulator, model: str, tail: float, median_s: float
+) -> None:
+    simulator.settings(time_scale=1, tail=tail, concurrency=1000)
+    for _ in range(200):
+        client.submit({"prompt": "how long?"}, model=model)
+    specs = [json.loads(task["spec"]) for task in simulator.ledger()["tasks"]]
+    times_s = sorted(spec["ends_at"] - spec["starts_at"] for spec in specs)
+    assert statistics.median(times_s) == pytest.approx(median_s, rel=0.2)
+    # As long a way up to the slow ones as down to the quick ones, on a logarithmic scale.
+    slow, quick = times_s[180] / median_s, median_s / times_s[20]
+    assert slow > 1.5
+    assert math.log(slow) == pytest.approx(math.log(quick), rel=0.5)

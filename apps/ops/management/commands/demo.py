@@ -162,6 +162,8 @@ def _tour(tour: Tour, run: Path, console: Console) -> None:
     with Live(console=console, refresh_per_second=10) as live:
         for first in tour.watch(submitted):
             live.update(_progress(first))
+    if not console.is_terminal:
+        console.line()  # in a pipe, Live leaves its last line open
     console.print(f"saved the image to {tour.save(first.job, run / 'demo')}", soft_wrap=True)
     second = tour.submit(request, expected=200)
     if not second.job["cached"] or Decimal(second.job["cost_usd"]):

@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from genplatform.stack import local
@@ -37,7 +36,9 @@ class Command(BaseCommand):
 
         try:
             with local.running(Path(settings.BASE_DIR) / ".run", say=say) as stack:
-                console.print(Panel(_welcome(stack.access), title="genplatform is up", expand=False))
+                console.rule("genplatform is up")
+                console.print(Text(_welcome(stack.access)))  # no frame: it is there to be copied
+                console.rule()
                 while True:
                     stack.supervisor.tick()
         except KeyboardInterrupt:

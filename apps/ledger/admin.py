@@ -1,0 +1,152 @@
+"""Ops' pages of the money. Limits are edited; everything booked is history."""
+
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from apps.core import clock
+from apps.core.admin import BoundedPaginator, HistoryAdmin, ModelAdmin, Since, badge, usd
+from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold
+
+_COLOURS: dict[str, str] = {Hold.State.HELD: "info", Hold.State.CAPTURED: "success"}
+
+
+@admin.register(Budget)
+class BudgetAdmin(ModelAdmin):
+    """Deleting one gives the user the tier's budget again."""
+
+    list_display = ("user", "limit", "tier_limit")
+    list_select_related = ("user__tier",)
+    search_fields = ("user__username", "user__email")
+    autocomplete_fields = ("user",)
+    paginator = BoundedPaginator
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("user",) if obj else ()
+
+    @admin.display(description="limit", ordering="limit_usd")
+    def limit(self, budget: Budget) -> str:
+        return usd(budget.limit_usd)
+
+    @admin.display(description="limit of the tier")
+    def tier_limit(self, budget: Budget) -> str:
+        return usd(budget.user.tier.monthly_budget_usd) if budget.user.tier else ""
+
+
+class CurrentFilter(admin.SimpleListFilter):
+    title, parameter_name = "period", "period"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("current", "Current")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(ends_at__gt=clock.now()) if self.value() else queryset
+
+
+@admin.register(BudgetPeriod)
+class BudgetPeriodAdmin(HistoryAdmin):
+    list_display = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
+    list_filter = (CurrentFilter,)
+    list_select_related = ("user__tier", "user__budget")
+    search_fields = ("user__username", "user__email")
+    search_ids = ("user_id",)
+    ordering = ("-id",)
+    fields = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
+
+    @admin.display(description="spent", ordering="spent_usd")
+    def spent(self, period: BudgetPeriod) -> str:
+        return usd(period.spent_usd)
+
+    @admin.display(description="held", ordering="held_usd")
+    def held(self, period: BudgetPeriod) -> str:
+        return usd(period.held_usd)
+
+    @admin.display(description="limit now")
+    def limit(self, period: BudgetPeriod) -> str:
+        return usd(_limit(period))
+
+    @admin.display(description="remaining")
+    def remaining(self, period: BudgetPeriod) -> str:
+        limit = _limit(period)
+        return usd(None if limit is None else max(Decimal(0), limit - period.spent_usd - period.held_usd))
+
+    @admin.display(description="booked")
+    def booked(self, period: BudgetPeriod) -> SafeString:
+        pages = (("Holds", "ledger_hold"), ("Entries", "ledger_entry"))
+        rows = (
+            (f"{reverse(f'admin:{page}_changelist')}?period__id__exact={period.pk}", title)
+            for title, page in pages
+        )
+        return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', rows)
+
+
+def _limit(period: BudgetPeriod) -> Decimal | None:
+    """The user's own limit, else the tier's, as admission reads it."""
+    if own := getattr(period.user, "budget", None):
+        limit: Decimal = own.limit_usd
+        return limit
+    return period.user.tier.monthly_budget_usd if period.user.tier else None
+
+
+@admin.register(Hold)
+class HoldAdmin(HistoryAdmin):
+    list_display = ("created_at", "reference", "user", "status", "amount", "captured", "resolved_at")
+    list_filter = ("state", Since)
+    list_select_related = ("period__user",)
+    search_fields = ("period__user__username",)
+    search_ids = ("reference", "period__user_id")
+    search_help_text = "The id of what the money is for, or a part of a user's name"
+    ordering = ("-id",)
+    fields = (
+        "reference", "user", "period", "status", "amount", "captured", "price_id", "created_at", "resolved_at",
+    )  # fmt: skip
+
+    @admin.display(description="user")
+    def user(self, hold: Hold) -> str:
+        return hold.period.user.username
+
+    @admin.display(description="state", ordering="state")
+    def status(self, hold: Hold) -> SafeString:
+        return badge(hold.state, _COLOURS.get(hold.state, ""))
+
+    @admin.display(description="amount", ordering="amount_usd")
+    def amount(self, hold: Hold) -> str:
+        return usd(hold.amount_usd)
+
+    @admin.display(description="captured", ordering="captured_usd")
+    def captured(self, hold: Hold) -> str:
+        return usd(hold.captured_usd)
+
+
+@admin.register(Entry)
+class EntryAdmin(HistoryAdmin):
+    list_display = ("posted_at", "kind", "reference", "user", "amount", "spent", "held", "reason")
+    list_filter = ("kind", "posted_at")
+    list_select_related = ("period__user",)
+    search_fields = ("period__user__username",)
+    search_ids = ("reference", "period__user_id")
+    search_help_text = "The id of what the money was for, or a part of a user's name"
+    ordering = ("-id",)
+    fields = ("posted_at", "kind", "reference", "user", "period", "amount", "spent", "held", "reason")
+
+    @admin.display(description="user")
+    def user(self, entry: Entry) -> str:
+        return entry.period.user.username
+
+    @admin.display(description="amount", ordering="amount_usd")
+    def amount(self, entry: Entry) -> str:
+        return usd(entry.amount_usd)
+
+    @admin.display(description="spent by")
+    def spent(self, entry: Entry) -> str:
+        return usd(entry.spent_delta_usd)
+
+    @admin.display(description="held by")
+    def held(self, entry: Entry) -> str:
+        return usd(entry.held_delta_usd)
