@@ -80,7 +80,6 @@ def test_a_completed_job_shows_its_outputs_and_its_cost(pro: Someone, work: Work
         assert output["media_type"] == "image/png"
         got: Any = pro.api.get(output["url"])
         content = b"".join(got.streaming_content)
-        got.close()
         assert (got.status_code, len(content)) == (200, output["size_bytes"])
         assert hashlib.sha256(content).hexdigest() == output["sha256"]
     [attempt] = answer["attempts"]
