@@ -20,7 +20,7 @@ from apps.accounts import caller
 from apps.accounts.models import Team
 from apps.catalog import snapshot
 from apps.core import clock, money, notify
-from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound
+from apps.core.errors import InvalidRequest, LengthRequired, NotAuthenticated, NotFound
 from apps.jobs import cancel, documents, listing, schemas, serializers, submit
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.ledger import statements
@@ -43,13 +43,13 @@ class Jobs(APIView):
         responses={
             202: schemas.Job,
             200: schemas.Job,
-            **schemas.problems(400, 402, 403, 404, 410, 413, 415, 422, 429, 503),
+            **schemas.problems(400, 402, 403, 404, 410, 411, 413, 415, 422, 429, 503),
         },
         description="202: accepted. 200: answered from the cache, or a replay of a cached answer.",
     )
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
-        asked = serializers.parse(serializers.JobRequest, request.data)
+        asked = serializers.parse(serializers.JobRequest, _body(request))
         job, replayed = submit.submit(_caller(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
@@ -128,7 +128,7 @@ class Estimates(APIView):
         request=serializers.EstimateRequest, responses={200: schemas.Estimate, **schemas.problems(403, 422)}
     )
     def post(self, request: Request) -> Response:
-        asked = serializers.parse(serializers.EstimateRequest, request.data)
+        asked = serializers.parse(serializers.EstimateRequest, _body(request))
         planned = submit.plan(_caller(request), asked)
         return Response(
             {
@@ -193,13 +193,20 @@ def _caller(request: Request) -> caller.Caller:
     return found
 
 
+def _body(request: Request) -> Any:
+    """What was sent. Django reads no chunked body: without this it would look empty."""
+    if "Transfer-Encoding" in request.headers:
+        raise LengthRequired("Send Content-Length instead of Transfer-Encoding.")
+    return request.data
+
+
 def _once(request: Request) -> submit.Once | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
-    canonical = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(_body(request), sort_keys=True, separators=(",", ":"))
     return submit.Once(key, hashlib.sha256(canonical.encode()).digest())
 
 
