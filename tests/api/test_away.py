@@ -83,6 +83,19 @@ def test_without_redis_jobs_are_accepted_and_queued(pro: Someone) -> None:
         assert sorted(took_s)[2] < 0.5, took_s
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        _knows_what_only_a_real_server_sees(client, pro)
+
+
+def _knows_what_only_a_real_server_sees(client: httpx.Client, someone: Someone) -> None:
+    """Two Authorization lines are no key, and a chunked body is refused instead of taken for an empty one."""
+    before = Job.objects.count()
+    line = ("Authorization", f"Bearer {someone.key}")
+    assert client.post("/v1/jobs", headers=[line, line], json=body()).status_code == 401
+    pieces = iter([b'{"type": "image", ', b'"prompt": "x"}'])
+    sent = [line, ("Content-Type", "application/json")]
+    response = client.post("/v1/jobs", headers=sent, content=pieces)
+    assert (response.status_code, response.json()["code"]) == (411, "length_required")
+    assert Job.objects.count() == before
 
 
 @pytest.mark.django_db(transaction=True)

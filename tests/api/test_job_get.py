@@ -261,3 +261,25 @@ def test_a_quiet_stream_is_kept_open(
         assert quiet.wait(20)
         work(job_id)
         assert "event: end" in lines.result(timeout=20)
+
+
+def test_beyond_the_places_a_stream_tells_once_and_ends(
+    pro: Someone, live_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "hub", notify.Hub(0))
+    lines = stream(live_server, pro, submitted(pro), str)
+    assert [line for line in lines if line.startswith("event: ")] == ["event: job"]
+
+
+def test_streams_hold_no_connection(
+    pro: Someone, work: Work, live_server: Any, settings: LazySettings
+) -> None:
+    """More of them than the pool has connections, and the next request is served at once."""
+    job_id = submitted(pro)
+    count = 2 * settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+    with ThreadPoolExecutor(count) as pool:
+        streams = [pool.submit(stream, live_server, pro, job_id, str) for _ in range(count)]
+        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count, timeout_s=20)
+        assert pro.api.post("/v1/jobs", body(prompt="another"), format="json").status_code == 202
+        work(job_id)
+        assert all("event: end" in lines.result(timeout=20) for lines in streams)
