@@ -141,7 +141,7 @@ def waiting(someone: Someone, job_id: str, count: int = 1) -> Iterator[list["Fut
 
     with ThreadPoolExecutor(count) as pool:
         asked = [pool.submit(get) for _ in range(count)]
-        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count)
+        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count, timeout_s=20)
         yield asked
 
 
