@@ -201,6 +201,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "genplatform",
     "DESCRIPTION": "Run AI generation in production: submit a job, poll, stream or receive a signed webhook.",
     "VERSION": "1",
+    # The schemas are pydantic's, in the JSON Schema of 3.1 (null as a type, examples).
+    "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
     "SERVE_AUTHENTICATION": [],

@@ -13,6 +13,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from django.db import connection
+
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
 
@@ -91,14 +93,25 @@ def current() -> Catalog:
     if known and 0 <= (clock.now() - known.read_at).total_seconds() < REFRESH_S:
         return known
     if known is None:
-        _reading.acquire()
-    elif not _reading.acquire(blocking=False):
+        return _first()
+    if not _reading.acquire(blocking=False):
         return known
     try:
         _current = _read()
         return _current
     finally:
         _reading.release()
+
+
+def _first() -> Catalog:
+    """The first reading of a process: one thread reads, the others wait for it."""
+    global _current
+    # Who waits for the lock may hold one of the pool's connections, so who has the lock must not wait for one.
+    connection.ensure_connection()
+    with _reading:
+        if _current is None:
+            _current = _read()
+        return _current
 
 
 def forget() -> None:

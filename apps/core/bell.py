@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from functools import cache
+from typing import Any
 
 import redis
 import structlog
@@ -21,7 +22,7 @@ log = structlog.get_logger(__name__)
 VERSION = 1
 _QUIET_S = 1.0
 _quiet_until = 0.0
-_HEADERS = {
+_HEADERS: dict[str, Any] = {
     "lang": "py",
     "shadow": None,
     "eta": None,

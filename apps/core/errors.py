@@ -40,6 +40,10 @@ class MalformedRequest(DomainError):
     code, status, title = "malformed_request", 400, "The body could not be read"
 
 
+class LengthRequired(DomainError):
+    code, status, title = "length_required", 411, "Send the body with its length"
+
+
 class RequestTooLarge(DomainError):
     code, status, title = "request_too_large", 413, "The body is too large"
 

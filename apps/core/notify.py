@@ -47,7 +47,7 @@ class Hub:
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._listener: threading.Thread | None = None
-        self._closing = False
+        self._closing = threading.Event()
 
     @contextmanager
     def place(self, row_id: uuid.UUID) -> Iterator[threading.Event | None]:
@@ -67,7 +67,7 @@ class Hub:
         """For tests, whose Redis ends before their process: nobody listens until somebody waits again."""
         listener = self._listener
         while listener and listener.is_alive():
-            self._closing = True
+            self._closing.set()
             _publish("")
             listener.join(timeout=_RECONNECT_S)
 
@@ -75,7 +75,7 @@ class Hub:
         with self._lock:
             self._waiters[row_id].add(event)
             if self._listener is None or not self._listener.is_alive():
-                self._closing = False
+                self._closing.clear()
                 self._listener = threading.Thread(target=self._listen, name="notify", daemon=True)
                 self._listener.start()
 
@@ -98,14 +98,14 @@ class Hub:
                     event.set()
 
     def _listen(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 connection = redis.Redis.from_url(settings.CACHE_REDIS_URL, decode_responses=True)
                 with connection.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # redis-py
                     subscription.subscribe(CHANNEL)
                     self._wake_all()
                     for message in subscription.listen():
-                        if self._closing:
+                        if self._closing.is_set():
                             return
                         self._wake(message["data"])
             except (redis.RedisError, OSError) as error:

@@ -20,7 +20,7 @@ from apps.accounts import caller
 from apps.accounts.models import Team
 from apps.catalog import snapshot
 from apps.core import clock, money, notify
-from apps.core.errors import InvalidRequest, NotAuthenticated, NotFound
+from apps.core.errors import InvalidRequest, LengthRequired, NotAuthenticated, NotFound
 from apps.jobs import cancel, documents, listing, schemas, serializers, submit
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.ledger import statements
@@ -40,16 +40,24 @@ class Jobs(APIView):
     @extend_schema(
         request=serializers.JobRequest,
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
-        responses={202: schemas.Job, 200: schemas.Job, **schemas.problems(400, 402, 403, 404, 410, 422, 429)},
+        responses={
+            202: schemas.Job,
+            200: schemas.Job,
+            **schemas.problems(400, 402, 403, 404, 410, 411, 413, 415, 422, 429, 503),
+        },
         description="202: accepted. 200: answered from the cache, or a replay of a cached answer.",
     )
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
-        asked = serializers.parse(serializers.JobRequest, request.data)
+        asked = serializers.parse(serializers.JobRequest, _body(request))
         job, replayed = submit.submit(_caller(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
-    @extend_schema(parameters=listing.PARAMETERS, responses={200: schemas.JobPage, **schemas.problems(422)})
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=listing.PARAMETERS,
+        responses={200: schemas.JobPage, **schemas.problems(422)},
+    )
     def get(self, request: Request) -> Response:
         return Response(listing.page(_caller(request), request.query_params))
 
@@ -120,7 +128,7 @@ class Estimates(APIView):
         request=serializers.EstimateRequest, responses={200: schemas.Estimate, **schemas.problems(403, 422)}
     )
     def post(self, request: Request) -> Response:
-        asked = serializers.parse(serializers.EstimateRequest, request.data)
+        asked = serializers.parse(serializers.EstimateRequest, _body(request))
         planned = submit.plan(_caller(request), asked)
         return Response(
             {
@@ -140,7 +148,7 @@ class Models(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Models})
+    @extend_schema(responses={200: schemas.Models, **schemas.problems()})
     def get(self, request: Request) -> Response:
         best = _caller(request).tier.max_quality
         return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
@@ -151,7 +159,7 @@ class BudgetView(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Budget})
+    @extend_schema(responses={200: schemas.Budget, **schemas.problems()})
     def get(self, request: Request) -> Response:
         asker = _caller(request)
         balance = statements.balance(user_id=asker.user_id, timezone=asker.timezone)
@@ -171,7 +179,7 @@ class WebhookSecret(APIView):
 
     scopes = {"GET": WRITE}
 
-    @extend_schema(responses={200: schemas.WebhookSecret})
+    @extend_schema(responses={200: schemas.WebhookSecret, **schemas.problems()})
     def get(self, request: Request) -> Response:
         team = Team.objects.get(pk=_caller(request).team_id)
         return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})
@@ -185,13 +193,20 @@ def _caller(request: Request) -> caller.Caller:
     return found
 
 
+def _body(request: Request) -> Any:
+    """What was sent. Django reads no chunked body: without this it would look empty."""
+    if "Transfer-Encoding" in request.headers:
+        raise LengthRequired("Send Content-Length instead of Transfer-Encoding.")
+    return request.data
+
+
 def _once(request: Request) -> submit.Once | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
-    canonical = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(_body(request), sort_keys=True, separators=(",", ":"))
     return submit.Once(key, hashlib.sha256(canonical.encode()).digest())
 
 

@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 from apps.catalog import snapshot, sync
 from apps.catalog.models import GenerationModel
 from apps.core import clock
-from apps.jobs import schemas
+from apps.jobs import schemas, submit
 from tests import factories
 from tests.api.shapes import conforms
 from tests.factories import Someone, body
@@ -595,4 +595,18 @@ def test_too_many_requests_are_told_when_to_come_back(stored: Stored) -> None:
     response = slow.api.post("/v1/jobs", body(), format="json")
     assert problem(response, 429, "rate_limited")["retryable"] is True
     assert 1 <= int(response["Retry-After"]) <= 60
+    assert stored() == (0, 0, 0)
+
+
+def test_an_error_of_ours_tells_nothing_of_us(
+    pro: Someone, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(submit, "submit", fail)
+    api = APIClient(raise_request_exception=False)
+    response = api.post("/v1/jobs", body(), format="json", HTTP_AUTHORIZATION=f"Bearer {pro.key}")
+    assert problem(response, 500, "internal_error")["retryable"] is True
+    assert "secret" not in response.content.decode()
     assert stored() == (0, 0, 0)

@@ -28,6 +28,7 @@ def post(someone: Someone, key: str = "order-7", **changes: Any) -> Any:
     return someone.api.post("/v1/jobs", body(**changes), format="json", HTTP_IDEMPOTENCY_KEY=key)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_same_request_is_replayed_byte_for_byte(pro: Someone, work: Work) -> None:
     first = post(pro)
     work(first.json()["id"])

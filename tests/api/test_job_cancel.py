@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import LazySettings
 
+from apps.accounts.models import ApiKey
 from apps.core import clock
 from apps.jobs import run, schemas
 from apps.jobs.models import Job
@@ -97,5 +98,5 @@ def test_a_body_is_not_needed_and_not_read(pro: Someone) -> None:
 
 
 def test_the_key_must_be_allowed_to_write(pro: Someone) -> None:
-    reader = factories.someone(scopes=[factories.ApiKey.Scope.JOBS_READ])
+    reader = factories.someone(scopes=[ApiKey.Scope.JOBS_READ])
     assert reader.api.post(f"/v1/jobs/{submitted(pro)}/cancel").status_code == 403

@@ -78,9 +78,8 @@ def test_a_completed_job_shows_its_outputs_and_its_cost(pro: Someone, work: Work
     for output in answer["outputs"]:
         assert (output["width"], output["height"], output["duration_s"]) == (512, 256, None)
         assert output["media_type"] == "image/png"
-        got = pro.api.get(output["url"])
+        got: Any = pro.api.get(output["url"])
         content = b"".join(got.streaming_content)
-        got.close()
         assert (got.status_code, len(content)) == (200, output["size_bytes"])
         assert hashlib.sha256(content).hexdigest() == output["sha256"]
     [attempt] = answer["attempts"]
@@ -142,7 +141,7 @@ def waiting(someone: Someone, job_id: str, count: int = 1) -> Iterator[list["Fut
 
     with ThreadPoolExecutor(count) as pool:
         asked = [pool.submit(get) for _ in range(count)]
-        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count)
+        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count, timeout_s=20)
         yield asked
 
 
@@ -262,3 +261,25 @@ def test_a_quiet_stream_is_kept_open(
         assert quiet.wait(20)
         work(job_id)
         assert "event: end" in lines.result(timeout=20)
+
+
+def test_beyond_the_places_a_stream_tells_once_and_ends(
+    pro: Someone, live_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "hub", notify.Hub(0))
+    lines = stream(live_server, pro, submitted(pro), str)
+    assert [line for line in lines if line.startswith("event: ")] == ["event: job"]
+
+
+def test_streams_hold_no_connection(
+    pro: Someone, work: Work, live_server: Any, settings: LazySettings
+) -> None:
+    """More of them than the pool has connections, and the next request is served at once."""
+    job_id = submitted(pro)
+    count = 2 * settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+    with ThreadPoolExecutor(count) as pool:
+        streams = [pool.submit(stream, live_server, pro, job_id, str) for _ in range(count)]
+        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count, timeout_s=20)
+        assert pro.api.post("/v1/jobs", body(prompt="another"), format="json").status_code == 202
+        work(job_id)
+        assert all("event: end" in lines.result(timeout=20) for lines in streams)

@@ -38,15 +38,17 @@ def test_the_newest_comes_first_in_the_shape_of_an_accepted_job(pro: Someone) ->
 
 def test_pages_have_no_gaps_and_no_doubles_while_jobs_come_in(pro: Someone) -> None:
     made = [submitted(pro, prompt=f"{number}") for number in range(7)]
-    seen, cursor, sizes = [], {}, []
+    seen: list[str] = []
+    sizes: list[int] = []
+    query = {"page_size": "3"}
     while True:
-        page = pro.api.get("/v1/jobs", {"page_size": 3, **cursor}).json()
+        page = pro.api.get("/v1/jobs", query).json()
         seen += [job["id"] for job in page["data"]]
         sizes.append(len(page["data"]))
         submitted(pro, prompt="comes in meanwhile")
         if page["next"] is None:
             break
-        cursor = {"cursor": page["next"]}
+        query["cursor"] = page["next"]
     assert seen == made[::-1]
     assert sizes == [3, 3, 1]
 
