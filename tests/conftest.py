@@ -1,10 +1,14 @@
-"""What every test gets: a Redis without leftovers of the test before."""
+"""What every test gets: a Redis without leftovers of the test before. What it may ask for: a running stack."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 import redis
+
+from tests import live
+
+one_stack, stack = live.one_stack, live.stack
 
 
 @pytest.fixture(scope="session")
