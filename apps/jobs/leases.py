@@ -37,9 +37,8 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
   -- The limit is for buying; what is canceled or too late only needs its end.
-  AND (j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR j.deadline_at <= %(now)s OR
-       (SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
-       < (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id))
+  AND CASE WHEN j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR j.deadline_at <= %(now)s THEN true
+           ELSE jobs_place_is_free(j.user_id) END
 RETURNING j.*
 """
 
