@@ -95,6 +95,8 @@ DATABASES["default"]["OPTIONS"] = {
     # A stopped Postgres must give a 503 within two seconds, a lost lock holder must not hold others.
     "connect_timeout": 2,
     "options": "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
+    # Statements are planned once per connection. Switch it off behind a transaction-pooling proxy.
+    **({"server_side_binding": True, "prepare_threshold": 3} if env.bool("DB_PREPARE", default=True) else {}),
     **({"pool": {"min_size": 1, "max_size": DB_POOL_MAX, "timeout": 2}} if DB_POOL_MAX else {}),
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -157,6 +159,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
+FORMAT_MODULE_PATH = "genplatform.formats"
 USE_TZ = True
 
 AUTH_USER_MODEL = "accounts.User"

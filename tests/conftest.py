@@ -1,4 +1,5 @@
-"""What every test gets: a Redis without leftovers of the test before. What it may ask for: a running stack."""
+"""What every test gets: a Redis without leftovers of the test before, and nobody who listens to it afterwards.
+What it may ask for: a running stack."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from apps.core import notify
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
@@ -25,3 +27,10 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_listens_to_the_end() -> Iterator[None]:
+    """Redis ends with the run: a thread still subscribed would write into the report."""
+    yield
+    notify.hub.close()

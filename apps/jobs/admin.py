@@ -1,6 +1,7 @@
 """Ops' pages of the work: jobs with their attempts and events. All of it is history; a job can only be canceled."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -35,11 +36,20 @@ _COLOURS: dict[str, str] = {
 }
 
 
+def _tab(title: str, *fields: str | tuple[str, ...]) -> Any:
+    return title, {"classes": ["tab"], "fields": fields}
+
+
 class ModelFilter(WordFilter):
     title = parameter_name = "model"
 
     def words(self) -> Iterable[str]:
         return GenerationModel.objects.order_by("slug").values_list("slug", flat=True)
+
+
+def _after(job: Job, at: datetime) -> str:
+    """Seconds since the job was accepted."""
+    return f"{(at - job.created_at).total_seconds():.2f} s"
 
 
 class _AttemptColumns:
@@ -51,7 +61,7 @@ class _AttemptColumns:
 
     @admin.display(description="began after")
     def began_after(self, attempt: Attempt) -> str:
-        return f"{(attempt.started_at - attempt.job.created_at).total_seconds():.2f} s"
+        return _after(attempt.job, attempt.started_at)
 
     @admin.display(description="took")
     def took(self, attempt: Attempt) -> str:
@@ -86,9 +96,16 @@ class AttemptInline(_AttemptColumns, HistoryInline):
 class EventInline(HistoryInline):
     model = JobEvent
     verbose_name_plural = "Events"
-    fields = ("at", "from_status", "to_status")
+    fields = ("at", "after", "from_status", "to_status")
     readonly_fields = fields
     ordering = ("id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[JobEvent]:
+        return super().get_queryset(request).select_related("job")
+
+    @admin.display(description="after")
+    def after(self, event: JobEvent) -> str:
+        return _after(event.job, event.at)
 
 
 @admin.register(Job)
@@ -104,22 +121,29 @@ class JobAdmin(HistoryAdmin):
     actions = ("cancel",)
     inlines = (AttemptInline, EventInline)
     fieldsets = (
-        (None, {"fields": (("state", "phase"), ("user", "team"), ("type", "model"), "results", "error")}),
-        ("Request", {"fields": ("prompt", "params", "requirements", "metadata", "callback_url")}),
-        ("Handling", {"fields": (("priority", "cache"), "idempotency_key", "related")}),
-        ("Money", {"fields": (("cost", "estimated"), ("saved", "source"), "quote")}),
         (
-            "Times",
+            None,
             {
                 "fields": (
-                    ("created_at", "started_at", "finished_at"),
-                    ("deadline_at", "due_at", "rung_at"),
-                    ("lease", "lease_expires_at", "crashes"),
-                    "cancel_requested_at",
+                    ("state", "phase"),
+                    ("user", "team"),
+                    ("type", "model"),
+                    "results",
+                    "error",
+                    "related",
                 )
             },
         ),
-        ("Decisions", {"fields": ("selection", "quality")}),
+        _tab("Request", "prompt", "params", "requirements", "metadata", "callback_url", "idempotency_key"),
+        _tab("Money", ("cost", "estimated"), ("saved", "source"), "quote"),
+        _tab(
+            "Times",
+            ("created_at", "started_at", "finished_at"),
+            ("deadline_at", "due_at", "rung_at"),
+            ("lease", "lease_expires_at", "crashes"),
+            "cancel_requested_at",
+        ),
+        _tab("Decisions", ("priority", "cache"), "selection", "quality"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.artifacts import store as artifacts
 from apps.core import clock, money
-from apps.jobs.models import Attempt, Job
+from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, JobStatus
 
 # A running job shows no more than this before its outputs are ours and checked.
@@ -60,6 +60,18 @@ def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
 def accepted(job: Job) -> str:
     """The body that answers a submission, as JSON text."""
     return json.dumps(brief(job, None, job.created_at), ensure_ascii=False, separators=(",", ":"))
+
+
+def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:
+    """Every status the job had, from its acceptance on."""
+    first = moves[0].from_status if moves else job.status
+    return [
+        {"at": _time(job.created_at), "from_status": "", "to_status": first},
+        *(
+            {"at": _time(move.at), "from_status": move.from_status, "to_status": move.to_status}
+            for move in moves
+        ),
+    ]
 
 
 def phase(job: Job, attempt: Attempt | None) -> str:

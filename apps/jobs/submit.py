@@ -124,19 +124,25 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     Raises BudgetExceeded, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is stored or
     held.
     """
-    if asked.callback_url:
-        _check_callback(asked.callback_url)
-    planned = plan(caller, asked, derive_seed=asked.cache != "off")
-    job = _new_job(caller, asked, planned, once)
     try:
-        with transaction.atomic(durable=True):
-            hit = None
-            if asked.cache != "off":
-                hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
-            if hit:
-                settle.insert_cached(job, hit)
-            else:
-                _insert_queued(job, caller, planned)
+        if asked.callback_url:
+            _check_callback(asked.callback_url)
+        planned = plan(caller, asked, derive_seed=asked.cache != "off")
+    except DomainError:
+        # What was accepted once is answered the same, even if it would be refused now (its model has been retired).
+        earlier = _earlier(caller, once)
+        if earlier is None:
+            raise
+        return earlier, True
+    job = _new_job(caller, asked, planned, once)
+    hit = None
+    if asked.cache != "off":
+        hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
+    try:
+        if hit:
+            settle.insert_cached(job, hit)
+        else:
+            _insert_queued(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -146,6 +152,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     return job, False
 
 
+@transaction.atomic(durable=True)
 def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
     settle.insert(job)
     holds.reserve(

@@ -106,14 +106,8 @@ class JobEvents(APIView):
             stream["Cache-Control"] = "no-store"
             stream["X-Accel-Buffering"] = "no"
             return stream
-        events = JobEvent.objects.filter(job=job).order_by("id")
         return Response(
-            {
-                "data": [
-                    {"at": event.at, "from_status": event.from_status, "to_status": event.to_status}
-                    for event in events
-                ]
-            }
+            {"data": documents.events(job, list(JobEvent.objects.filter(job=job).order_by("id")))}
         )
 
 
@@ -220,7 +214,7 @@ def _job(request: Request, job_id: uuid.UUID) -> Job:
 
 def _wait(request: Request) -> float:
     text = request.query_params.get("wait", "0")
-    if not re.fullmatch(r"\d{1,4}", text):
+    if not re.fullmatch(r"[0-9]{1,4}", text):
         raise InvalidRequest.field("wait", "should be a whole number of seconds")
     return min(float(text), settings.WAIT_MAX_S)
 

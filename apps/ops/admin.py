@@ -5,6 +5,7 @@ from django_celery_results.models import GroupResult, TaskResult
 
 from apps.core.admin import HistoryAdmin
 
+admin.site.index_title = "Today"
 admin.site.index_template = "ops/dashboard.html"
 admin.site.unregister(GroupResult)  # the platform has no groups: rows, not chords, are its workflow
 admin.site.unregister(TaskResult)

@@ -143,13 +143,13 @@ def _machinery() -> list[Card]:
 
 
 def _statuses(by_status: Counter[str]) -> list[dict[str, Any]]:
-    """The parts of the bar, as unfold's progress component wants them: percent, and a colour."""
+    """The parts of the bar."""
     total = by_status.total() or 1
     return [
         {
             "title": f"{by_status[status]:,} {status}",
-            "value": f"{100 * by_status[status] / total:.2f}",
-            "progress_class": colour,
+            "percent": f"{100 * by_status[status] / total:.2f}",
+            "colour": colour,
         }
         for status, colour in _COLOURS.items()
         if by_status[status]

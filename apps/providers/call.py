@@ -21,6 +21,9 @@ def submit(provider: str, request: GenerationRequest) -> Pending | Result:
 
     The caller must have committed the attempt before, and must not hold a transaction open.
     """
+    if not registry.is_available(provider):
+        # Nothing is sent, so nothing can be billed. What was bought there before is still polled.
+        raise ProviderError(ErrorKind.AUTHENTICATION, "the provider has no key or was switched off")
     return _timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from django.test import Client
 
 from apps.core import clock
-from apps.jobs import inbound, run, unknowns, validate
+from apps.jobs import documents, inbound, run, unknowns, validate
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus
 from apps.ledger.models import Entry, Hold
@@ -167,7 +167,8 @@ class Engine:
         return [attempt.status for attempt in self.attempts(job)]
 
     def moves(self, job: Job) -> list[tuple[str, str]]:
-        return list(JobEvent.objects.filter(job=job).order_by("id").values_list("from_status", "to_status"))
+        events = documents.events(job, list(JobEvent.objects.filter(job=job).order_by("id")))
+        return [(event["from_status"], event["to_status"]) for event in events]
 
     def hold(self, job: Job) -> str:
         """State of the job's hold."""

@@ -131,6 +131,13 @@ def _price(i: int) -> Price:
 
 
 # A row of each model; where one row brings others, they are made with it.
+def moved(i: int = 0) -> Job:
+    """A job that has changed its status once."""
+    made = job(i, status=JobStatus.QUEUED, lease=None)
+    Job.objects.filter(pk=made.pk).update(status=JobStatus.RUNNING, lease=uuid.uuid4())
+    return made
+
+
 make: dict[type[Model], Callable[[int], Any]] = {
     ApiKey: _key,
     Team: lambda i: factories.team(),
@@ -148,7 +155,7 @@ make: dict[type[Model], Callable[[int], Any]] = {
     ),
     Job: attempt,
     Attempt: attempt,
-    JobEvent: job,
+    JobEvent: moved,
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
     Hold: job,

@@ -12,6 +12,8 @@ from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.models import Provider
 from tests.fakes.simulator import Simulator, wait_until
 
+pytestmark = pytest.mark.django_db
+
 REQUEST = GenerationRequest("attempt-1", "image", "wavespeed-ai/fast-draft", "a canary wish")
 
 
@@ -59,7 +61,6 @@ def test_the_log_holds_neither_the_prompt_nor_the_key(simulator: Simulator) -> N
     assert simulator.api_key not in str(logs)
 
 
-@pytest.mark.django_db
 def test_a_provider_is_available_until_ops_switch_it_off(simulator: Simulator) -> None:
     assert registry.is_available("wavespeed")
     Provider.objects.create(slug="wavespeed", name="WaveSpeedAI", enabled=False)

@@ -4,20 +4,19 @@ from django.db import migrations
 CREATE = """
 CREATE FUNCTION jobs_job_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD.status IN ('completed', 'failed', 'canceled') THEN
+    IF OLD.status IN ('completed', 'failed', 'canceled') THEN
         RAISE EXCEPTION 'job % has ended: % cannot become %', OLD.id, OLD.status, NEW.status;
     END IF;
     INSERT INTO jobs_jobevent (job_id, at, from_status, to_status)
-    VALUES (NEW.id, clock_timestamp(), CASE TG_OP WHEN 'UPDATE' THEN OLD.status ELSE '' END, NEW.status);
+    VALUES (NEW.id, clock_timestamp(), OLD.status, NEW.status);
     RETURN NULL;
 END $$;
-CREATE TRIGGER jobs_job_created AFTER INSERT ON jobs_job FOR EACH ROW EXECUTE FUNCTION jobs_job_moved();
+
 CREATE TRIGGER jobs_job_moved AFTER UPDATE OF status ON jobs_job
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION jobs_job_moved();
 """
 DROP = """
 DROP TRIGGER jobs_job_moved ON jobs_job;
-DROP TRIGGER jobs_job_created ON jobs_job;
 DROP FUNCTION jobs_job_moved();
 """
 

@@ -1,0 +1,1 @@
+"""How times are written in the admin: exactly, and so that they sort."""
