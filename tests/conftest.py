@@ -1,4 +1,5 @@
-"""What every test gets: a Redis without leftovers of the test before, and nobody who listens to it afterwards."""
+"""What every test gets: a Redis without leftovers of the test before, and nobody who listens to it afterwards.
+What it may ask for: a running stack."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ import pytest
 import redis
 
 from apps.core import notify
+from tests import live
+
+one_stack, stack = live.one_stack, live.stack
 
 
 @pytest.fixture(scope="session")

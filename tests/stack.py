@@ -63,7 +63,7 @@ class Stack:
     def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of `query`, in a connection of its own; changes are committed."""
         with psycopg.connect(self.environ["DATABASE_URL"]) as connection:
-            cursor = connection.execute(query.encode(), parameters)
+            cursor = connection.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def manage(self, *arguments: str) -> str:

@@ -25,14 +25,11 @@ _QUEUE = {RUN: "io", VALIDATE: "cpu"}
 # A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
 _POSTPONE_S = 60
 
-# How many jobs of a user may run is the tier's word, as it is now.
-_IS_FULL = """
-(SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
->= (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id)
-"""
+# How many jobs of a user may run is the tier's word, as it is now; the function counts one claim at a time.
 # The limit is for buying; what is canceled or too late only needs its end.
-_MUST_QUEUE = f"""
-(j.status = 'queued' AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s AND {_IS_FULL})
+_MUST_QUEUE = """
+(j.status = 'queued' AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
+ AND NOT jobs_place_is_free(j.user_id))
 """
 
 _CLAIM = f"""

@@ -47,13 +47,14 @@ CROSS JOIN LATERAL (SELECT COALESCE(sum(amount_usd), 0) AS booked FROM ledger_en
                     WHERE reference = j.id AND kind IN ('capture', 'charge', 'platform_absorbed')) e
 WHERE a.billed <> e.booked
 """
+QUERIES = (_BALANCES, _HELD, _PHANTOMS, _CHARGES, _ATTEMPTS)
 
 
 def differences() -> list[dict[str, Any]]:
     """Every disagreement: `{"check", "id", "detail"}`. Empty is right."""
     found = []
     with connection.cursor() as cursor:
-        for sql in (_BALANCES, _HELD, _PHANTOMS, _CHARGES, _ATTEMPTS):
+        for sql in QUERIES:
             cursor.execute(sql)
             found += [
                 {"check": check, "id": row, "detail": detail} for check, row, detail in cursor.fetchall()

@@ -30,6 +30,11 @@ class Stack:
     supervisor: Supervisor
 
 
+def run_directory() -> Path:
+    """Where everything that a stack keeps lies: RUN_DIR, else `.run` here."""
+    return Path(os.environ.get("RUN_DIR") or ".run").absolute()
+
+
 @contextmanager
 def running(run: Path, *, say: Say) -> Iterator[Stack]:
     """Starts everything under `run`, yields when all of it is ready, and stops all of it at the end.

@@ -8,6 +8,7 @@ import pytest
 
 from apps.accounts.models import Tier
 from apps.core import clock
+from apps.jobs import leases
 from tests import factories
 from tests.jobs import bells
 from tests.jobs.engine import Engine
@@ -23,7 +24,7 @@ def test_as_many_jobs_run_as_the_tier_allows(engine: Engine) -> None:
     engine.user = factories.someone(tier=factories.tier(concurrency=2))
     jobs = [engine.run(engine.submit(f"{n} [time:1]")) for n in range(4)]
     assert [job.status for job in jobs] == ["running", "running", "queued", "queued"]
-    assert [job.due_at for job in jobs[2:]] == [clock.now() + timedelta(seconds=60)] * 2
+    assert [job.due_at for job in jobs[2:]] == [clock.now() + timedelta(seconds=leases._POSTPONE_S)] * 2
     assert len(engine.submits()) == 2
     assert {engine.finish(job).status for job in jobs} == {"completed"}
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.live import Live
@@ -58,7 +57,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         console = Console(highlight=False)
-        run = Path(settings.BASE_DIR) / ".run"
+        run = local.run_directory()
         try:
             with _stack(run, console) as stack:
                 _tour(Tour(stack.access, stack.supervisor.tick), run, console)

@@ -1,10 +1,8 @@
 """`make up`: the whole platform on this machine, until Ctrl-C."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.text import Text
@@ -34,15 +32,16 @@ class Command(BaseCommand):
         def say(name: str, line: str) -> None:
             console.print(Text.assemble((f"{name:>9} ", _COLOURS.get(name, "white")), line))
 
+        run = local.run_directory()
         try:
-            with local.running(Path(settings.BASE_DIR) / ".run", say=say) as stack:
+            with local.running(run, say=say) as stack:
                 console.rule("genplatform is up")
                 console.print(Text(_welcome(stack.access)))  # no frame: it is there to be copied
                 console.rule()
                 while True:
                     stack.supervisor.tick()
         except KeyboardInterrupt:
-            say("stack", "stopped; everything is kept in .run")
+            say("stack", f"stopped; everything is kept in {run}")
         except (local.Failed, NotStarted, NotReady) as problem:
             raise CommandError(str(problem)) from problem
 
