@@ -1,10 +1,12 @@
-"""What every test gets: a Redis without leftovers of the test before."""
+"""What every test gets: a Redis without leftovers of the test before, and nobody who listens to it afterwards."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 import redis
+
+from apps.core import notify
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,10 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_listens_to_the_end() -> Iterator[None]:
+    """Redis ends with the run: a thread still subscribed would write into the report."""
+    yield
+    notify.hub.close()

@@ -47,6 +47,7 @@ class Hub:
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._listener: threading.Thread | None = None
+        self._closing = False
 
     @contextmanager
     def place(self, row_id: uuid.UUID) -> Iterator[threading.Event | None]:
@@ -62,10 +63,19 @@ class Hub:
             self._leave(str(row_id), event)
             self._places.release()
 
+    def close(self) -> None:
+        """For tests, whose Redis ends before their process: nobody listens until somebody waits again."""
+        listener = self._listener
+        while listener and listener.is_alive():
+            self._closing = True
+            _publish("")
+            listener.join(timeout=_RECONNECT_S)
+
     def _join(self, row_id: str, event: threading.Event) -> None:
         with self._lock:
             self._waiters[row_id].add(event)
             if self._listener is None or not self._listener.is_alive():
+                self._closing = False
                 self._listener = threading.Thread(target=self._listen, name="notify", daemon=True)
                 self._listener.start()
 
@@ -88,13 +98,15 @@ class Hub:
                     event.set()
 
     def _listen(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 connection = redis.Redis.from_url(settings.CACHE_REDIS_URL, decode_responses=True)
                 with connection.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # redis-py
                     subscription.subscribe(CHANNEL)
                     self._wake_all()
                     for message in subscription.listen():
+                        if self._closing:
+                            return
                         self._wake(message["data"])
             except (redis.RedisError, OSError) as error:
                 log.warning("notify.deaf", error=type(error).__name__)

@@ -65,7 +65,7 @@ def _filtered(caller: Caller, query: Mapping[str, str]) -> JobQuerySet:
     if "type" in query:
         jobs = jobs.filter(type=_one_of("type", query["type"], Kind.values))
     if "model" in query:
-        jobs = jobs.filter(model=query["model"].replace("\x00", ""))
+        jobs = jobs.filter(model=_model(query["model"]))
     if "created_after" in query:
         jobs = jobs.filter(created_at__gt=_time("created_after", query["created_after"]))
     if "created_before" in query:
@@ -76,7 +76,7 @@ def _filtered(caller: Caller, query: Mapping[str, str]) -> JobQuerySet:
 def _size(text: str | None) -> int:
     if text is None:
         return _DEFAULT_SIZE
-    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= _MAX_SIZE:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= _MAX_SIZE:
         raise InvalidRequest.field("page_size", f"should be a whole number from 1 to {_MAX_SIZE}")
     return int(text)
 
@@ -94,9 +94,16 @@ def _one_of(name: str, text: str, allowed: list[str]) -> str:
     return text
 
 
+def _model(text: str) -> str:
+    if not text.isprintable():
+        raise InvalidRequest.field("model", "is no name of a model")
+    return text
+
+
 def _time(name: str, text: str) -> datetime:
     try:
-        at = parse_datetime(text)
+        # The parser of Python also takes spaces, NUL and other digits.
+        at = parse_datetime(text) if re.fullmatch(r"[0-9T:.Z+-]+", text) else None
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:

@@ -28,6 +28,7 @@ MAX_CRASHES = 3
 _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
+_LOOK_IN_INBOX_S = 10.0
 STORE_AWAY_S = 10.0
 # Right after a submit a provider may not know the ticket it just gave.
 _FORGETFUL_S = 60.0
@@ -89,10 +90,18 @@ def _buy(job: Job, attempt: Attempt) -> None:
 
 
 def _await_news(job: Job, attempt: Attempt) -> None:
-    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket."""
+    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket.
+
+    Its ring may be lost as well, so the inbox is looked into now and then.
+    """
+    if ticket := inbox.ticket(attempt.provider, attempt.pk):
+        attempts.found(attempt, ticket)
+        attempt.ticket = ticket.to_json()
+        _poll(job, attempt)
+        return
     give_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_WAIT_S)
     if clock.now() < give_up_at:
-        leases.leave(job, next_at=give_up_at)
+        leases.leave(job, next_at=min(give_up_at, clock.now() + timedelta(seconds=_LOOK_IN_INBOX_S)))
         return
     outcomes.unknown(job, attempt)
 

@@ -124,9 +124,16 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     Raises BudgetExceeded, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is stored or
     held.
     """
-    if asked.callback_url:
-        _check_callback(asked.callback_url)
-    planned = plan(caller, asked, derive_seed=asked.cache != "off")
+    try:
+        if asked.callback_url:
+            _check_callback(asked.callback_url)
+        planned = plan(caller, asked, derive_seed=asked.cache != "off")
+    except DomainError:
+        # What was accepted once is answered the same, even if it would be refused now (its model has been retired).
+        earlier = _earlier(caller, once)
+        if earlier is None:
+            raise
+        return earlier, True
     job = _new_job(caller, asked, planned, once)
     hit = None
     if asked.cache != "off":

@@ -15,7 +15,7 @@ from apps.core import clock
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
-from apps.providers import call
+from apps.providers import call, inbox
 from apps.providers.contract import Pending, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
 
@@ -39,10 +39,12 @@ def resolve(attempt_id: uuid.UUID) -> None:
 
 
 def _ask(attempt: Attempt) -> Billed:
-    if attempt.ticket is None:
+    known = Ticket.from_json(attempt.ticket) if attempt.ticket else None
+    ticket = known or inbox.ticket(attempt.provider, attempt.pk)
+    if ticket is None:
         return Billed.UNKNOWN
     try:
-        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket))
+        answer = call.poll(attempt.provider, ticket)
     except ProviderError as error:
         if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
             return Billed.NO

@@ -214,7 +214,7 @@ def _job(request: Request, job_id: uuid.UUID) -> Job:
 
 def _wait(request: Request) -> float:
     text = request.query_params.get("wait", "0")
-    if not re.fullmatch(r"\d{1,4}", text):
+    if not re.fullmatch(r"[0-9]{1,4}", text):
         raise InvalidRequest.field("wait", "should be a whole number of seconds")
     return min(float(text), settings.WAIT_MAX_S)
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from apps.core import bell
 from apps.providers import registry
+from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent
 
 
@@ -17,6 +18,13 @@ def webhook_url(provider: str, attempt_id: uuid.UUID | str) -> str:
     """Where `provider` shall tell the end of our attempt."""
     path = reverse("provider-webhook", kwargs={"provider": provider, "attempt_id": attempt_id})
     return settings.PUBLIC_URL + path
+
+
+def ticket(provider: str, attempt_id: uuid.UUID) -> Ticket | None:
+    """The task that the provider has named for our attempt: what a lost ring would have told."""
+    told = InboxEvent.objects.filter(subject_id=attempt_id, provider=provider).order_by("id")
+    task_id = told.values_list("task_id", flat=True).first()
+    return Ticket(task_id) if task_id else None
 
 
 def take(provider: str, attempt_id: uuid.UUID, raw: bytes, headers: Mapping[str, str]) -> InboxEvent | None:

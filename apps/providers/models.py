@@ -34,6 +34,10 @@ class InboxEvent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["provider", "event_id"], name="inbox_event_once_per_provider")
         ]
+        indexes = [
+            # Serves an attempt whose ticket got lost: was it announced?
+            models.Index(fields=["subject_id"], name="inbox_event_by_subject"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_id}"

@@ -52,7 +52,8 @@ def stored() -> Callable[[], tuple[int, int, int]]:
 
 @pytest.fixture
 def work(simulator: fake.Simulator, settings: LazySettings) -> Callable[[str], Job]:
-    """Takes a job's steps, each when it is due, until the job ends."""
+    """Takes a job's steps, each when it is due, until the job ends. The provider takes no time."""
+    simulator.settings(time_scale=0)
     settings.PROVIDERS = {"wavespeed": simulator.provider_settings}
     return _until_ended
 

@@ -30,6 +30,7 @@ from tests.fakes.simulator import Simulator, wait_until
 # More steps than any job of these tests needs: one that goes round in circles must end the test.
 _MAX_STEPS = 60
 SMALL = {"width": 64, "height": 64}
+FREE = Decimal(0)
 
 
 class Time:
@@ -107,13 +108,18 @@ class Engine:
         `attempt`: whose address it is sent to, where that is not the one the provider was given.
         """
         known = set(InboxEvent.objects.values_list("pk", flat=True))
+        status = self.store(webhook, attempt)
+        for event in InboxEvent.objects.exclude(pk__in=known):
+            inbound.receive(event.pk)
+        return status
+
+    def store(self, webhook: Received, attempt: Attempt | None = None) -> int:
+        """The same when the ring is lost: the webhook is in the inbox and no worker hears of it."""
         path = urlsplit(inbox.webhook_url(attempt.provider, attempt.pk)).path if attempt else webhook.path
         headers = {name: value for name, value in webhook.headers.items() if name.startswith("webhook-")}
         answer = Client().generic(
             "POST", path, webhook.body, content_type="application/json", headers=headers
         )
-        for event in InboxEvent.objects.exclude(pk__in=known):
-            inbound.receive(event.pk)
         return answer.status_code
 
     def signed_webhook(self, attempt: Attempt) -> Received:

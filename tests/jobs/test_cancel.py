@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from apps.core import clock
 from tests import factories
-from tests.jobs.engine import Engine
+from tests.jobs.engine import FREE, Engine
 
 PRICE = Decimal("0.005")
 
@@ -13,7 +13,7 @@ def test_a_queued_job_ends_free_of_charge(engine: Engine) -> None:
     job = engine.submit()
     engine.cancel(job)
     job = engine.run(job)
-    assert (job.status, job.cost_usd, engine.hold(job)) == ("canceled", 0, "released")
+    assert (job.status, job.cost_usd, engine.hold(job)) == ("canceled", FREE, "released")
     assert engine.submits() == []
     assert engine.moves(job) == [("", "queued"), ("queued", "running"), ("running", "canceled")]
 
@@ -55,7 +55,7 @@ def test_a_generation_under_way_is_free_if_it_fails(engine: Engine) -> None:
     engine.provider_done()
     attempt = engine.resolve(engine.attempt(job))
     assert (attempt.status, attempt.billed) == ("canceled", "no")
-    assert (engine.fresh(job).cost_usd, engine.hold(job)) == (0, "released")
+    assert (engine.fresh(job).cost_usd, engine.hold(job)) == (FREE, "released")
 
 
 def test_the_webhook_of_a_canceled_generation_settles_its_money_at_once(engine: Engine) -> None:

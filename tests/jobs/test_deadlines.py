@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from apps.core import clock
 from tests import factories
-from tests.jobs.engine import Engine
+from tests.jobs.engine import FREE, Engine
 
 PRICE = Decimal("0.005")
 
@@ -39,7 +39,7 @@ def test_a_purchase_still_running_at_the_deadline_keeps_its_money_until_its_outc
     attempt = engine.resolve(engine.attempt(job))
     assert (attempt.status, attempt.billed) == ("failed", "yes")
     job = engine.fresh(job)
-    assert (job.cost_usd, engine.absorbed(job), engine.hold(job)) == (0, PRICE, "released")
+    assert (job.cost_usd, engine.absorbed(job), engine.hold(job)) == (FREE, PRICE, "released")
 
 
 def test_no_try_is_planned_beyond_the_deadline(engine: Engine) -> None:

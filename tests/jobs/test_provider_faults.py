@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from apps.core import clock
-from tests.jobs.engine import Engine
+from tests.jobs.engine import FREE, Engine
 
 PRICE = Decimal("0.005")
 
@@ -42,14 +42,14 @@ def test_a_generation_that_fails_is_not_charged_and_tried_again(engine: Engine) 
     job = engine.finish(engine.submit("[fault:failed*1] a fox"))
     assert (job.status, engine.statuses(job)) == ("completed", ["failed", "accepted"])
     assert engine.attempts(job)[0].error_kind == "generation_failed"
-    assert (job.cost_usd, engine.absorbed(job)) == (PRICE, 0)
+    assert (job.cost_usd, engine.absorbed(job)) == (PRICE, FREE)
 
 
 def test_when_all_tries_fail_the_job_ends_and_costs_nothing(engine: Engine) -> None:
     job = engine.finish(engine.submit("[fault:500] a fox"))
     assert (job.status, job.error_code, job.error_retryable) == ("failed", "generation_failed", True)
     assert engine.statuses(job) == ["failed"] * 3
-    assert (job.cost_usd, engine.hold(job)) == (0, "released")
+    assert (job.cost_usd, engine.hold(job)) == (FREE, "released")
     assert engine.user.budget["held_usd"] == "0"
 
 
@@ -67,7 +67,7 @@ def test_only_broken_images_end_the_job_uncharged(engine: Engine) -> None:
     job = engine.finish(engine.submit("[fault:truncated] a fox"))
     assert (job.status, job.error_code, job.outputs) == ("failed", "generation_failed", [])
     assert engine.statuses(job) == ["rejected"] * 3
-    assert (job.cost_usd, engine.absorbed(job), engine.hold(job)) == (0, 3 * PRICE, "released")
+    assert (job.cost_usd, engine.absorbed(job), engine.hold(job)) == (FREE, 3 * PRICE, "released")
 
 
 def test_one_broken_image_of_several_rejects_them_all(engine: Engine) -> None:
@@ -83,7 +83,7 @@ def test_what_the_provider_flags_as_unsafe_is_neither_delivered_nor_charged_nor_
 ) -> None:
     job = engine.finish(engine.submit("[fault:nsfw] a fox", fallback_models=["standard"]))
     assert (job.status, job.error_code, job.error_retryable) == ("failed", "content_rejected", False)
-    assert (job.outputs, job.cost_usd, engine.absorbed(job)) == ([], 0, PRICE)
+    assert (job.outputs, job.cost_usd, engine.absorbed(job)) == ([], FREE, PRICE)
     assert engine.statuses(job) == ["rejected"]
     assert len(engine.submits()) == 1
 

@@ -1,8 +1,10 @@
 """The provider's webhook is a hint: early, doubled, wrong, late or lost, the job ends once and right."""
 
 from apps.core import clock
-from apps.jobs import attempts, inbound, leases, run
+from apps.jobs import attempts, inbound, leases
 from apps.jobs.models import Attempt, Job
+from apps.providers import call, inbox
+from apps.providers.contract import GenerationRequest, Pending
 from apps.providers.models import InboxEvent
 from tests.jobs.engine import Engine
 
@@ -58,8 +60,8 @@ def test_a_webhook_before_the_submit_has_returned_is_not_lost(engine: Engine) ->
     assert job
     attempt = attempts.open_one(job, job.quote["routes"][0], number=1)
     assert attempt
-    answer = run.call.submit("wavespeed", _request(job, attempt))
-    assert isinstance(answer, run.Pending)
+    answer = call.submit("wavespeed", _request(job, attempt))
+    assert isinstance(answer, Pending)
     assert engine.deliver(engine.webhooks()[0]) == 200
     attempts.submitted(job, attempt, answer, next_at=clock.now().replace(year=2100))
     job = engine.fresh(job)
@@ -69,14 +71,14 @@ def test_a_webhook_before_the_submit_has_returned_is_not_lost(engine: Engine) ->
     assert job.finished_at == engine.time.now
 
 
-def _request(job: Job, attempt: Attempt) -> run.GenerationRequest:
-    return run.GenerationRequest(
+def _request(job: Job, attempt: Attempt) -> GenerationRequest:
+    return GenerationRequest(
         attempt_id=str(attempt.pk),
         kind=job.type,
         model=attempt.provider_model,
         prompt=job.prompt,
         params=job.params,
-        webhook_url=run.inbox.webhook_url(attempt.provider, attempt.pk),
+        webhook_url=inbox.webhook_url(attempt.provider, attempt.pk),
     )
 
 

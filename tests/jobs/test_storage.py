@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apps.core import clock
-from tests.jobs.engine import Engine
+from tests.jobs.engine import FREE, Engine
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_store_that_stays_away_ends_the_job_at_its_deadline_uncharged(engine: 
     store.rename(store.with_name("elsewhere"))
     engine.time.set(job.deadline_at)
     job = engine.validate(job)
-    assert (job.status, job.error_code, job.cost_usd) == ("failed", "generation_failed", 0)
+    assert (job.status, job.error_code, job.cost_usd) == ("failed", "generation_failed", FREE)
     assert engine.absorbed(job) == engine.attempt(job).price_usd
     assert len(engine.submits()) == 1
 
@@ -83,7 +83,7 @@ def test_a_provider_whose_files_cannot_be_downloaded_is_given_up_after_some_trie
     job = engine.run(engine.submit("slow [time:0.1]"))
     settings.ALLOW_LOOPBACK_TARGETS = False
     job = engine.finish(job)
-    assert (job.status, job.error_code, job.cost_usd) == ("failed", "generation_failed", 0)
+    assert (job.status, job.error_code, job.cost_usd) == ("failed", "generation_failed", FREE)
     assert set(engine.statuses(job)) == {"rejected"}
     assert engine.absorbed(job) == sum(attempt.price_usd for attempt in engine.attempts(job))
 
