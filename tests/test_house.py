@@ -190,7 +190,7 @@ def test_every_error_is_documented_as_it_is() -> None:
 def test_the_type_of_a_problem_leads_to_its_description() -> None:
     client = Client()
     for error in reference.refusals():
-        named = {"alternatives": ()} if issubclass(error, ModelRefused) else {}
+        named: dict[str, Any] = {"alternatives": ()} if issubclass(error, ModelRefused) else {}
         page, anchor = api_errors.problem(error("why", **named))["type"].split("#")
         assert f'id="{anchor}"' in client.get(page).content.decode()
         assert anchor == error.code

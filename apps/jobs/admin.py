@@ -49,7 +49,7 @@ class ModelFilter(WordFilter):
 
 def _after(job: Job, at: datetime) -> str:
     """Seconds since the job was accepted."""
-    return f"{(at - job.created_at).total_seconds():.2f} s"
+    return f"{(at - job.created_at).total_seconds():.2f}\u00a0s"
 
 
 class _AttemptColumns:
@@ -65,7 +65,7 @@ class _AttemptColumns:
 
     @admin.display(description="took")
     def took(self, attempt: Attempt) -> str:
-        return f"{attempt.latency_s(clock.now()):.2f} s"
+        return f"{attempt.latency_s(clock.now()):.2f}\u00a0s"
 
     @admin.display(description="price")
     def price(self, attempt: Attempt) -> str:
