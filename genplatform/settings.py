@@ -236,7 +236,8 @@ UNKNOWN_HOLD_S: int = env.int("UNKNOWN_HOLD_S", default=86_400)
 IDEMPOTENCY_TTL_S: int = env.int("IDEMPOTENCY_TTL_S", default=30 * 86_400)
 WAIT_MAX_S: int = env.int("WAIT_MAX_S", default=60)
 # Requests that may wait for a job at once in one web process; beyond it the answer comes at once.
-WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=160)
+# It stays below the threads of a web process (genplatform/stack/processes.py), so that some are left to accept.
+WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=350)
 BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
 WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 # Delay before each further attempt, seconds: ten attempts over about 75 hours.

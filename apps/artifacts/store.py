@@ -23,7 +23,7 @@ from django.core.files.storage import default_storage
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from apps.artifacts.models import Artifact
-from apps.core import clock, http
+from apps.core import clock, http, rows
 
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -118,11 +118,17 @@ def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
         yield path
 
 
+_DESCRIBE = """
+UPDATE artifacts_artifact SET width = %(width)s, height = %(height)s, duration_s = %(duration_s)s WHERE id = %(id)s
+"""
+
+
 def describe(
     artifact_id: uuid.UUID | str, *, width: int | None, height: int | None, duration_s: float | None = None
 ) -> None:
     """Records what decoding found: pixels and seconds."""
-    Artifact.objects.filter(id=artifact_id).update(width=width, height=height, duration_s=duration_s)
+    values = {"id": artifact_id, "width": width, "height": height, "duration_s": duration_s}
+    rows.execute(_DESCRIBE, values)
 
 
 def signed_url(artifact_id: uuid.UUID | str) -> str:
@@ -158,9 +164,11 @@ def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -
     token = secrets.token_hex(8)
     with _storage_errors():
         key = default_storage.save(f"{token[:2]}/{token}-{digest}.{extension}", content)
-    return Artifact.objects.create(
+    artifact = Artifact(
         sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner
     )
+    rows.insert(artifact)
+    return artifact
 
 
 def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:

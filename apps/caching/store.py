@@ -11,7 +11,8 @@ from typing import Any
 from django.db import connection
 
 from apps.caching.models import CachedResult
-from apps.core import clock
+from apps.core import clock, rows
+from apps.core.ids import uuid7
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,17 @@ def lookup(*, team_id: uuid.UUID, fingerprint: bytes) -> Hit | None:
     return Hit(json.loads(row[0]), row[1], row[2]) if row else None
 
 
+_KEEP = """
+INSERT INTO caching_cachedresult
+       (id, team_id, fingerprint, model, source_id, outputs, cost_usd, created_at, expires_at)
+VALUES (%(id)s, %(team_id)s, %(fingerprint)s, %(model)s, %(source_id)s, %(outputs)s::jsonb, %(cost_usd)s,
+        %(now)s, %(expires_at)s)
+ON CONFLICT (team_id, fingerprint) DO UPDATE SET
+    model = EXCLUDED.model, source_id = EXCLUDED.source_id, outputs = EXCLUDED.outputs,
+    cost_usd = EXCLUDED.cost_usd, created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at
+"""
+
+
 def keep(
     *,
     team_id: uuid.UUID,
@@ -50,23 +62,18 @@ def keep(
 ) -> None:
     """Keeps the newest result of a fingerprint for `ttl_s` seconds."""
     at = clock.now()
-    CachedResult.objects.bulk_create(
-        [
-            CachedResult(
-                team_id=team_id,
-                fingerprint=fingerprint,
-                model=model,
-                source_id=source_id,
-                outputs=list(outputs),
-                cost_usd=cost_usd,
-                created_at=at,
-                expires_at=at + timedelta(seconds=ttl_s),
-            )
-        ],
-        update_conflicts=True,
-        unique_fields=["team", "fingerprint"],
-        update_fields=["model", "source_id", "outputs", "cost_usd", "created_at", "expires_at"],
-    )
+    values = {
+        "id": uuid7(),
+        "team_id": team_id,
+        "fingerprint": fingerprint,
+        "model": model,
+        "source_id": source_id,
+        "outputs": json.dumps(list(outputs)),
+        "cost_usd": cost_usd,
+        "now": at,
+        "expires_at": at + timedelta(seconds=ttl_s),
+    }
+    rows.execute(_KEEP, values)
 
 
 def expire() -> int:

@@ -1,13 +1,13 @@
 """The life of one purchase: opened before the paid call, closed once. Each verb is fenced by the attempt's status,
 and where it gives the job back, by the job's lease."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, Value, When
 
 from apps.core import clock, notify, rows
 from apps.jobs import leases
@@ -19,6 +19,22 @@ from apps.providers.errors import POLICIES, ProviderError
 
 _AT_THE_PROVIDER = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
 _FIRST_CHECK_S = 5
+
+_FOUND = """
+UPDATE jobs_attempt SET ticket = %(ticket)s,
+    submitted_at = CASE status WHEN 'started' THEN %(now)s ELSE submitted_at END,
+    status = CASE status WHEN 'started' THEN 'submitted' ELSE status END
+WHERE id = %(id)s AND ticket IS NULL
+"""
+_FETCHED = """
+UPDATE jobs_attempt SET status = 'fetched', ticket = %(ticket)s, billed = 'yes', outputs = %(outputs)s::jsonb,
+    submitted_at = COALESCE(submitted_at, %(now)s)
+WHERE id = %(id)s AND status IN ('started', 'submitted')
+"""
+_ACCEPTED = """
+UPDATE jobs_attempt SET status = 'accepted', billed = 'yes', quality = %(quality)s::jsonb, finished_at = %(now)s
+WHERE id = %(id)s
+"""
 
 
 def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
@@ -74,24 +90,19 @@ def _progress(attempt: Attempt, news: Pending) -> None:
 def found(attempt: Attempt, ticket: Ticket) -> None:
     """The ticket became known: by the provider's webhook before (or instead of) the answer to our submit, or by an
     answer that is the result."""
-    started = Q(status=AttemptStatus.STARTED)
-    Attempt.objects.filter(pk=attempt.pk, ticket__isnull=True).update(
-        ticket=ticket.to_json(),
-        status=Case(When(started, then=Value(AttemptStatus.SUBMITTED)), default=F("status")),
-        submitted_at=Case(When(started, then=Value(clock.now())), default=F("submitted_at")),
-    )
+    rows.execute(_FOUND, {"id": attempt.pk, "ticket": ticket.to_json(), "now": clock.now()})
 
 
 def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence[dict[str, Any]]) -> None:
     """The outputs are ours: hand the job to validation."""
+    values = {
+        "id": attempt.pk,
+        "ticket": ticket.to_json() if ticket else attempt.ticket,
+        "outputs": json.dumps(list(outputs)),
+        "now": clock.now(),
+    }
     with transaction.atomic(durable=True):
-        Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
-            status=AttemptStatus.FETCHED,
-            ticket=ticket.to_json() if ticket else attempt.ticket,
-            submitted_at=attempt.submitted_at or clock.now(),
-            billed=Billed.YES,
-            outputs=list(outputs),
-        )
+        rows.execute(_FETCHED, values)
         # Also when somebody who lost the job fetched it before us: what is there is to be checked.
         leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
         notify.changed(job.pk)
@@ -144,6 +155,4 @@ def canceled(attempt: Attempt, *, billed: Billed) -> None:
 
 def accepted(attempt: Attempt, *, quality: dict[str, Any]) -> None:
     """Its outputs are the job's. In the caller's transaction."""
-    Attempt.objects.filter(pk=attempt.pk).update(
-        status=AttemptStatus.ACCEPTED, billed=Billed.YES, quality=quality, finished_at=clock.now()
-    )
+    rows.execute(_ACCEPTED, {"id": attempt.pk, "quality": json.dumps(quality), "now": clock.now()})

@@ -10,16 +10,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Case, F, Q, When
 
-from apps.core import bell, clock
+from apps.core import bell, clock, rows
 from apps.jobs.models import Job
-from apps.jobs.states import JobStatus
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +25,17 @@ _QUEUE = {RUN: "io", VALIDATE: "cpu"}
 # A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
 _POSTPONE_S = 60
 
-_CLAIM = """
+# How many jobs of a user may run is the tier's word, as it is now.
+_IS_FULL = """
+(SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
+>= (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id)
+"""
+# The limit is for buying; what is canceled or too late only needs its end.
+_MUST_QUEUE = f"""
+(j.status = 'queued' AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s AND {_IS_FULL})
+"""
+
+_CLAIM = f"""
 UPDATE jobs_job j
 SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, due_at = %(expires_at)s,
     started_at = COALESCE(j.started_at, %(now)s),
@@ -36,11 +43,19 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
     crashes = j.crashes + (j.lease_expires_at IS NOT NULL)::int
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
-  -- The limit is for buying; what is canceled or too late only needs its end.
-  AND (j.status = 'running' OR j.cancel_requested_at IS NOT NULL OR j.deadline_at <= %(now)s OR
-       (SELECT count(*) FROM jobs_job r WHERE r.user_id = j.user_id AND r.status = 'running' AND r.due_at IS NOT NULL)
-       < (SELECT t.concurrency FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id WHERE u.id = j.user_id))
+  AND NOT {_MUST_QUEUE}
 RETURNING j.*
+"""  # noqa: S608 - only our own constants are interpolated
+
+_POSTPONE = f"""
+UPDATE jobs_job j SET due_at = %(later)s
+WHERE j.id = %(id)s AND j.status = 'queued' AND j.due_at <= %(now)s AND {_MUST_QUEUE}
+"""  # noqa: S608
+
+_LEAVE = """
+UPDATE jobs_job SET lease_expires_at = NULL, rung_at = %(rung_at)s,
+    due_at = CASE WHEN due_at < lease_expires_at THEN due_at ELSE %(next_at)s END
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
 """
 
 _WAKE_NEXT = """
@@ -97,23 +112,14 @@ def claim(job_id: uuid.UUID) -> Job | None:
     return None
 
 
-def leave(job: Job, *, next_at: datetime, ring: str | None = None, **changes: Any) -> bool:
+def leave(job: Job, *, next_at: datetime, ring: str | None = None) -> bool:
     """Gives the job back until `next_at`, and rings `ring` if the next step is to be taken at once.
 
     A nudge that came while we held the job (its `due_at` lies before the lease's end) makes it due now.
     False if the lease was lost: nothing is written.
     """
-    nudged = Q(due_at__lt=F("lease_expires_at"))
-    left = (
-        Job.objects.held_by(job.lease)
-        .filter(pk=job.pk)
-        .update(
-            due_at=Case(When(nudged, then=F("due_at")), default=next_at),
-            lease_expires_at=None,
-            rung_at=clock.now() if ring else None,
-            **changes,
-        )
-    )
+    rung_at = clock.now() if ring else None
+    left = rows.execute(_LEAVE, {"id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at})
     if left and ring:
         bell.ring(ring, id=job.pk, queue=_QUEUE[ring])
     return bool(left)
@@ -139,9 +145,8 @@ def wake_next(user_id: uuid.UUID) -> None:
 
 
 def _postpone(job_id: uuid.UUID, at: datetime) -> None:
-    Job.objects.filter(pk=job_id, status=JobStatus.QUEUED, due_at__lte=at).update(
-        due_at=at + timedelta(seconds=_POSTPONE_S)
-    )
+    """Only what still has to queue: a place that came free meanwhile is taken at the next ring, not a minute later."""
+    rows.execute(_POSTPONE, {"id": job_id, "now": at, "later": at + timedelta(seconds=_POSTPONE_S)})
 
 
 def _ensure_renewer() -> None:

@@ -4,6 +4,7 @@ Lock order: job, budget, the rest. Every verb is fenced: it answers False, and c
 longer holds the job.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -20,6 +21,14 @@ from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Billed, CachePolicy, JobStatus
 from apps.ledger import holds
 from apps.webhooks import emit
+
+_END = """
+UPDATE jobs_job SET status = %(status)s, finished_at = %(finished_at)s,
+    due_at = NULL, lease = NULL, lease_expires_at = NULL,
+    outputs = %(outputs)s::jsonb, quality = %(quality)s::jsonb, cost_usd = %(cost)s,
+    error_code = %(error_code)s, error_message = %(error_message)s, error_retryable = %(error_retryable)s
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
+"""
 
 
 def complete(
@@ -73,14 +82,26 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
 @contextmanager
 def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
     """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job."""
-    at = clock.now()
-    changes |= {"status": status, "finished_at": at, "due_at": None, "lease": None, "lease_expires_at": None}
+    lease = job.lease
+    for name, value in {"status": status, "finished_at": clock.now(), **changes}.items():
+        setattr(job, name, value)
+    values = {
+        "id": job.pk,
+        "lease": lease,
+        "status": status.value,
+        "finished_at": job.finished_at,
+        "outputs": json.dumps(job.outputs),
+        "quality": json.dumps(job.quality) if job.quality else None,
+        "cost": job.cost_usd,
+        "error_code": job.error_code,
+        "error_message": job.error_message,
+        "error_retryable": job.error_retryable,
+    }
     with transaction.atomic(durable=True):
-        ended = Job.objects.held_by(job.lease).filter(pk=job.pk).update(**changes)
-        yield bool(ended)
+        ended = rows.execute(_END, values) > 0
+        yield ended
         if ended:
-            for name, value in changes.items():
-                setattr(job, name, value)
+            job.due_at = job.lease = job.lease_expires_at = None
             _announce(job)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from apps.core import clock, money
+from apps.core import clock, money, rows
 from apps.core.errors import DomainError
 from apps.core.ids import uuid7
 from apps.ledger import periods, statements
@@ -102,10 +102,10 @@ def reserve(
         "now": at,
         "overdraft": settings.BUDGET_OVERDRAFT_USD,
     }
-    if _execute(_RESERVE, values):
+    if rows.execute(_RESERVE, values):
         return
     periods.open_current(user_id=user_id, timezone=timezone, at=at)
-    if _execute(_RESERVE, values):
+    if rows.execute(_RESERVE, values):
         return
     raise _exceeded(user_id=user_id, timezone=timezone, requested=money.amount(amount_usd))
 
@@ -128,7 +128,7 @@ def capture(*, reference: uuid.UUID, cost_usd: Decimal) -> Decimal:
         "now": clock.now(),
         "overdraft": settings.BUDGET_OVERDRAFT_USD,
     }
-    if _execute(_EXTEND, values):
+    if rows.execute(_EXTEND, values):
         return cost
     absorb(reference=reference, amount_usd=excess, reason="cost above the hold, no room in the budget")
     return captured
@@ -148,7 +148,7 @@ def absorb(*, reference: uuid.UUID, amount_usd: Decimal, reason: str) -> None:
             "reason": reason,
             "now": clock.now(),
         }
-        _execute(_ABSORB, values)
+        rows.execute(_ABSORB, values)
 
 
 def _resolve(*, reference: uuid.UUID, state: str, cost: Decimal, reason: str) -> tuple[Decimal, int]:
@@ -165,12 +165,6 @@ def _resolve(*, reference: uuid.UUID, state: str, cost: Decimal, reason: str) ->
     if row is None:
         raise HoldResolved(reference)
     return row
-
-
-def _execute(sql: str, values: dict[str, Any]) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return bool(cursor.rowcount > 0)
 
 
 def _exceeded(*, user_id: uuid.UUID, timezone: str, requested: Decimal) -> BudgetExceeded:

@@ -48,7 +48,7 @@ def _simulator(environ: Mapping[str, str]) -> Process:
 def _web(environ: Mapping[str, str]) -> Process:
     host, port = environ.get("WEB_HOST", "127.0.0.1"), environ.get("WEB_PORT", "8000")
     # Threads are cheap and a waiting client (`?wait=`) occupies one; connections to Postgres are few.
-    threads = ("--worker-class", "gthread", "--workers", environ.get("WEB_WORKERS", "2"), "--threads", "192")
+    threads = ("--worker-class", "gthread", "--workers", environ.get("WEB_WORKERS", "2"), "--threads", "400")
     # Loaded once and forked: half the memory and start-up. Nothing connects on import.
     once = ("--preload", "--no-control-socket")
     times = ("--graceful-timeout", "10", "--keep-alive", "75")

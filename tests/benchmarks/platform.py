@@ -102,7 +102,8 @@ class Stack:
 def bench_stack(folder: Path) -> Iterator[Stack]:
     """The stack, ready; on the Postgres that DATABASE_URL names."""
     folder.mkdir()
-    env = {"LOG_LEVEL": "WARNING", "CPU_PROCESSES": "1"}
+    # As in production: in development Django keeps a copy of every query.
+    env = {"DEBUG": "0", "ALLOW_LOOPBACK_TARGETS": "1", "LOG_LEVEL": "WARNING", "CPU_PROCESSES": "1"}
     with stacks.running_stack(folder, time_scale=0.0, env=env) as running:
         running.sql(_NO_LIMITS)
         stack = Stack(running)
