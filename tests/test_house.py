@@ -245,6 +245,26 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     assert read == set(table("reference/settings.md"))
 
 
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    documented = table("reference/settings.md")
+    compared = 0
+    tree = ast.parse((ROOT / "genplatform/settings.py").read_text())
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not re.fullmatch(r"env\.\w+", ast.unparse(node.func)):
+            continue
+        for word in node.keywords:
+            if word.arg == "default" and isinstance(word.value, ast.Constant):
+                name, value = ast.literal_eval(node.args[0]), word.value.value
+                plain = (
+                    f"{value:g}"
+                    if isinstance(value, float)
+                    else str(int(value) if value in (True, False) else value)
+                )
+                assert documented[name][0].strip("`") == (plain or "empty"), name
+                compared += 1
+    assert compared >= 20
+
+
 def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
     for entry in patterns:
         path = prefix + str(entry.pattern)

@@ -172,5 +172,7 @@ def link(model: type[Model], pk: Any, text: str) -> SafeString:
 
 
 def usd(amount: "Decimal | None") -> str:
-    """`$0.025`; a dash where nothing is known."""
-    return "–" if amount is None else f"${money.text(amount)}"
+    """`$0.025`, `-$0.025`; a dash where nothing is known."""
+    if amount is None:
+        return "–"
+    return f"{'-' if amount < 0 else ''}${money.text(abs(amount))}"

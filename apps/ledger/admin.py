@@ -143,10 +143,10 @@ class EntryAdmin(HistoryAdmin):
     def amount(self, entry: Entry) -> str:
         return usd(entry.amount_usd)
 
-    @admin.display(description="spent by")
+    @admin.display(description="change of spent")
     def spent(self, entry: Entry) -> str:
         return usd(entry.spent_delta_usd)
 
-    @admin.display(description="held by")
+    @admin.display(description="change of held")
     def held(self, entry: Entry) -> str:
         return usd(entry.held_delta_usd)

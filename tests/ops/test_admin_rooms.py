@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult
 from apps.catalog.models import Price
 from apps.core import clock, ids
-from apps.core.admin import BoundedPaginator, HistoryAdmin
+from apps.core.admin import BoundedPaginator, HistoryAdmin, usd
 from apps.jobs import run
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
@@ -312,6 +313,11 @@ def test_the_entries_of_a_period_are_one_click_away(ops: Client) -> None:
         shown = page(ops, address)
         assert str(job.pk) in shown
         assert shown.count("$0.025") == (1 if model is Hold else 2)
+
+
+def test_amounts_read_as_money() -> None:
+    texts = [usd(Decimal(text)) for text in ("0.0250000000", "-0.0250000000", "0E-10", "100")]
+    assert texts == ["$0.025", "-$0.025", "$0", "$100"]
 
 
 # --- Files, cache, webhooks -------------------------------------------------------------------
