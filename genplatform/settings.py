@@ -137,7 +137,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_keepalive": True,
     "queue_order_strategy": "priority",
 }
-CELERY_DB_REUSE_MAX = 1000
+# Threads give their connection back to the pool after each task: a hundred of them share a few. A prefork child,
+# which has no pool, keeps its own.
+CELERY_DB_REUSE_MAX = None if DB_POOL_MAX else 1000
 
 # --- Web --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
