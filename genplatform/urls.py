@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-from apps.ops import health
+from apps.ops import health, reference
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/v1/docs")),
@@ -15,6 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("apps.providers.urls")),
     path("v1/openapi.json", SpectacularJSONAPIView.as_view(throttle_classes=[]), name="openapi"),
     path("v1/docs", SpectacularSwaggerView.as_view(url_name="openapi", throttle_classes=[]), name="docs"),
+    path("v1/docs/errors", reference.errors, name="errors"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

@@ -15,7 +15,7 @@ class ArtifactAdmin(HistoryAdmin):
     list_display_links = ("id",)
     list_filter = (Since,)
     list_select_related = ("team",)
-    search_fields = ("team__name",)
+    search_owner = "team"
     search_ids = ("pk", "team_id")
     search_help_text = "The id of an artifact or a team, or a part of a team's name"
     ordering = ("-id",)

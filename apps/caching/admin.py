@@ -16,9 +16,9 @@ class CachedResultAdmin(HistoryAdmin):
     list_display = ("id", "team", "model", "cost", "created_at", "expires_at")
     list_filter = (Since,)
     list_select_related = ("team",)
-    search_fields = ("team__name", "=model")
-    search_ids = ("pk", "source_id", "team_id")
-    search_help_text = "The id of a result, its job or team, a part of a team's name, or a model"
+    search_owner = "team"
+    search_ids = ("pk", "team_id")
+    search_help_text = "The id of a result or a team, or a part of a team's name"
     ordering = ("-id",)
     fields = ("team", "model", "source_id", "cost", "files", "key", "created_at", "expires_at")
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import get_fields_from_path
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _MAX_COUNTED = 10_000
+_MAX_OWNERS = 100
 _SPANS = {
     "hour": ("Past hour", timedelta(hours=1)),
     "day": ("Past 24 hours", timedelta(days=1)),
@@ -83,19 +85,37 @@ class HistoryAdmin(_History, ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    # Columns that hold ids: searched by equality, and only for a term that is an id.
+    # Columns that hold ids, each with an index: asked in this order, for a term that is an id.
     search_ids: tuple[str, ...] = ()
+    # The way to the user or team: other terms are looked up there, as on that page, and its rows are found by key.
+    search_owner = ""
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        return self.search_fields or tuple(filter(None, (self.search_owner,)))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         wanted = _uuid(search_term)
-        if wanted is None or not self.search_ids:
-            return super().get_search_results(request, queryset, search_term)
-        any_of = Q()
+        if wanted and self.search_ids:
+            return self._by_id(queryset, wanted), False
+        if search_term and self.search_owner:
+            return queryset.filter(**{f"{self.search_owner}__in": self._owners(request, search_term)}), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def _by_id(self, queryset: QuerySet[Any], wanted: uuid.UUID) -> QuerySet[Any]:
+        """One column at a time: no index serves an OR over several tables."""
         for column in self.search_ids:
-            any_of |= Q(**{column: wanted})
-        return queryset.filter(any_of), False
+            found = queryset.filter(**{column: wanted})
+            if found.exists():
+                return found
+        return queryset.none()
+
+    def _owners(self, request: HttpRequest, term: str) -> list[Any]:
+        owner: Any = get_fields_from_path(self.model, self.search_owner)[-1].related_model
+        page = self.admin_site.get_model_admin(owner)
+        found, _ = page.get_search_results(request, owner._default_manager.order_by("pk"), term)
+        return list(found.values_list("pk", flat=True)[:_MAX_OWNERS])
 
 
 def _uuid(text: str) -> uuid.UUID | None:
@@ -152,5 +172,7 @@ def link(model: type[Model], pk: Any, text: str) -> SafeString:
 
 
 def usd(amount: "Decimal | None") -> str:
-    """`$0.025`; a dash where nothing is known."""
-    return "–" if amount is None else f"${money.text(amount)}"
+    """`$0.025`, `-$0.025`; a dash where nothing is known."""
+    if amount is None:
+        return "–"
+    return f"{'-' if amount < 0 else ''}${money.text(abs(amount))}"

@@ -49,7 +49,7 @@ class ModelFilter(WordFilter):
 
 def _after(job: Job, at: datetime) -> str:
     """Seconds since the job was accepted."""
-    return f"{(at - job.created_at).total_seconds():.2f} s"
+    return f"{(at - job.created_at).total_seconds():.2f}\u00a0s"
 
 
 class _AttemptColumns:
@@ -65,7 +65,7 @@ class _AttemptColumns:
 
     @admin.display(description="took")
     def took(self, attempt: Attempt) -> str:
-        return f"{attempt.latency_s(clock.now()):.2f} s"
+        return f"{attempt.latency_s(clock.now()):.2f}\u00a0s"
 
     @admin.display(description="price")
     def price(self, attempt: Attempt) -> str:
@@ -114,9 +114,9 @@ class JobAdmin(HistoryAdmin):
     list_filter = ("status", "type", ModelFilter, Since)
     list_select_related = ("user", "team")
     # Not the prompt: no index could serve it.
-    search_fields = ("user__username", "user__email")
-    search_ids = ("pk", "attempts__pk", "user_id", "team_id", "cached_from")
-    search_help_text = "The id of a job, attempt, user or team, or a part of a user's name"
+    search_owner = "user"
+    search_ids = ("pk", "attempts__pk", "user_id")
+    search_help_text = "The id of a job, attempt or user, or a part of a user's name"
     ordering = ("-id",)
     actions = ("cancel",)
     inlines = (AttemptInline, EventInline)
@@ -223,7 +223,7 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     )
     list_filter = ("status", "billed", ProviderFilter, Since)
     list_select_related = ("job",)
-    search_fields = ("job__user__username",)
+    search_owner = "job__user"
     search_ids = ("pk", "job_id")
     search_help_text = "The id of an attempt or a job, or a part of a user's name"
     ordering = ("-id",)
@@ -239,7 +239,7 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
 @admin.register(JobEvent)
 class JobEventAdmin(HistoryAdmin):
     list_display = ("at", "of_job", "from_status", "to_status")
-    search_fields = ("job__user__username",)
+    search_owner = "job__user"
     search_ids = ("job_id",)
     search_help_text = "The id of a job, or a part of a user's name"
     ordering = ("-id",)

@@ -34,9 +34,9 @@ def sweep_jobs() -> None:
     sweep.due_jobs()
 
 
-@shared_task(name="jobs.sweep_unknown", ignore_result=False)
-def sweep_unknown() -> int:
-    return sweep.unknown_attempts()
+@shared_task(name="jobs.sweep_unknown")
+def sweep_unknown() -> None:
+    sweep.unknown_attempts()
 
 
 @shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)

@@ -54,7 +54,7 @@ class BudgetPeriodAdmin(HistoryAdmin):
     list_display = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
     list_filter = (CurrentFilter,)
     list_select_related = ("user__tier", "user__budget")
-    search_fields = ("user__username", "user__email")
+    search_owner = "user"
     search_ids = ("user_id",)
     ordering = ("-id",)
     fields = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
@@ -99,7 +99,7 @@ class HoldAdmin(HistoryAdmin):
     list_display = ("created_at", "reference", "user", "status", "amount", "captured", "resolved_at")
     list_filter = ("state", Since)
     list_select_related = ("period__user",)
-    search_fields = ("period__user__username",)
+    search_owner = "period__user"
     search_ids = ("reference", "period__user_id")
     search_help_text = "The id of what the money is for, or a part of a user's name"
     ordering = ("-id",)
@@ -129,7 +129,7 @@ class EntryAdmin(HistoryAdmin):
     list_display = ("posted_at", "kind", "reference", "user", "amount", "spent", "held", "reason")
     list_filter = ("kind", "posted_at")
     list_select_related = ("period__user",)
-    search_fields = ("period__user__username",)
+    search_owner = "period__user"
     search_ids = ("reference", "period__user_id")
     search_help_text = "The id of what the money was for, or a part of a user's name"
     ordering = ("-id",)
@@ -143,10 +143,10 @@ class EntryAdmin(HistoryAdmin):
     def amount(self, entry: Entry) -> str:
         return usd(entry.amount_usd)
 
-    @admin.display(description="spent by")
+    @admin.display(description="change of spent")
     def spent(self, entry: Entry) -> str:
         return usd(entry.spent_delta_usd)
 
-    @admin.display(description="held by")
+    @admin.display(description="change of held")
     def held(self, entry: Entry) -> str:
         return usd(entry.held_delta_usd)

@@ -27,7 +27,6 @@ class ProviderAdmin(ModelAdmin):
 class InboxEventAdmin(HistoryAdmin):
     list_display = ("received_at", "provider", "event_id", "subject_id", "task_id")
     list_filter = (ProviderFilter, Since)
-    search_fields = ("=event_id",)
-    search_ids = ("pk", "subject_id")
-    search_help_text = "The provider's id of an event, or the id of our attempt"
+    search_fields = ("event_id__exact",)
+    search_help_text = "The provider's id of an event"
     ordering = ("-id",)

@@ -49,7 +49,7 @@ class EventAdmin(HistoryAdmin):
     list_display = ("created_at", "type", "subject_id", "team")
     list_filter = (Since,)
     list_select_related = ("team",)
-    search_fields = ("team__name",)
+    search_owner = "team"
     search_ids = ("pk", "subject_id", "team_id")
     search_help_text = "The id of an event, its subject or team, or a part of a team's name"
     ordering = ("-id",)
@@ -62,7 +62,7 @@ class DeliveryAdmin(HistoryAdmin):
     list_display = ("id", "of_event", "url", "state", "attempts", "due_at")
     list_filter = ("status", Since)
     list_select_related = ("event",)
-    search_fields = ("event__team__name",)
+    search_owner = "event__team"
     search_ids = ("pk", "event_id", "event__subject_id")
     search_help_text = "The id of a delivery, its event or its subject, or a part of a team's name"
     ordering = ("-id",)

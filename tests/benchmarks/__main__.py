@@ -123,7 +123,9 @@ def whole_job(bench: Bench) -> None:
     for number in range(max(1, bench.rounds // 2) + 1):
         if number == 1:
             # The first round loaded what workers load when they first need it.
-            bench.results = {name: values for name, values in bench.results.items() if not name.startswith("job ")}
+            bench.results = {
+                name: values for name, values in bench.results.items() if not name.startswith("job ")
+            }
             time.sleep(2)
         before = {name: bench.cpu_ms(name) for name in ours}
         started = time.monotonic()

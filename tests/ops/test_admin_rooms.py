@@ -3,13 +3,15 @@
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import Model
 from django.test import Client
@@ -21,7 +23,7 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult
 from apps.catalog.models import Price
 from apps.core import clock, ids
-from apps.core.admin import BoundedPaginator, HistoryAdmin
+from apps.core.admin import BoundedPaginator, HistoryAdmin, usd
 from apps.jobs import run
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
@@ -159,6 +161,19 @@ def test_the_paginator_stops_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.count, found.num_pages) == (4, 2)
 
 
+def test_an_admin_left_alone_is_logged_out_and_one_at_work_is_not(ops: Client) -> None:
+    def expires_at() -> datetime:
+        return Session.objects.get(pk=ops.session.session_key).expire_date
+
+    page(ops, reverse("admin:index"))
+    first = expires_at()
+    assert first < clock.now() + timedelta(hours=1, seconds=1)
+    page(ops, reverse("admin:index"))
+    assert expires_at() > first
+    Session.objects.update(expire_date=clock.now() - timedelta(seconds=1))
+    assert ops.get(reverse("admin:index")).status_code == 302
+
+
 # --- Jobs -------------------------------------------------------------------------------------
 
 
@@ -188,11 +203,29 @@ def test_a_job_is_found_by_its_id_its_attempts_its_user_and_not_by_its_prompt(op
     attempt = rows.attempt(0)
     other = rows.attempt(1)
     job = attempt.job
-    for term in (str(job.pk), str(attempt.pk), str(job.user_id), str(job.team_id), job.user.username):
+    for term in (str(job.pk), str(attempt.pk), str(job.user_id), job.user.username, job.team.name):
         html = page(ops, url(Job, "changelist") + f"?q={term}")
         assert str(job.pk) in html
         assert str(other.job_id) not in html
     assert str(job.pk) not in page(ops, url(Job, "changelist") + "?q=fox")
+
+
+def test_searches_of_growing_tables_ask_for_one_key_at_a_time(ops: Client) -> None:
+    job = rows.attempt().job
+    rows.delivery()
+    pages: list[tuple[type[Model], object]] = [
+        (owned, "team") for owned in (Artifact, CachedResult, Event, Delivery)
+    ]
+    for used in (Job, Attempt, JobEvent, Hold, Entry):
+        pages += [(used, job.pk), (used, job.user.username)]
+    for model, term in pages:
+        with CaptureQueriesContext(connection) as queries:
+            page(ops, url(model, "changelist") + f"?q={term}")
+        asked = [query["sql"] for query in queries if f'FROM "{model._meta.db_table}"' in query["sql"]]
+        assert asked
+        for sql in asked:
+            assert " LIKE " not in sql
+            assert " OR " not in sql
 
 
 def test_jobs_are_filtered_by_status_type_model_and_time(ops: Client) -> None:
@@ -280,6 +313,11 @@ def test_the_entries_of_a_period_are_one_click_away(ops: Client) -> None:
         shown = page(ops, address)
         assert str(job.pk) in shown
         assert shown.count("$0.025") == (1 if model is Hold else 2)
+
+
+def test_amounts_read_as_money() -> None:
+    texts = [usd(Decimal(text)) for text in ("0.0250000000", "-0.0250000000", "0E-10", "100")]
+    assert texts == ["$0.025", "-$0.025", "$0", "$100"]
 
 
 # --- Files, cache, webhooks -------------------------------------------------------------------
