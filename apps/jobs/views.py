@@ -49,7 +49,11 @@ class Jobs(APIView):
         job, replayed = submit.submit(_caller(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
-    @extend_schema(parameters=listing.PARAMETERS, responses={200: schemas.JobPage, **schemas.problems(422)})
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=listing.PARAMETERS,
+        responses={200: schemas.JobPage, **schemas.problems(422)},
+    )
     def get(self, request: Request) -> Response:
         return Response(listing.page(_caller(request), request.query_params))
 
