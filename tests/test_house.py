@@ -254,12 +254,9 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
             continue
         for word in node.keywords:
             if word.arg == "default" and isinstance(word.value, ast.Constant):
-                name, value = ast.literal_eval(node.args[0]), word.value.value
-                plain = (
-                    f"{value:g}"
-                    if isinstance(value, float)
-                    else str(int(value) if value in (True, False) else value)
-                )
+                name, value = ast.literal_eval(node.args[0]), ast.literal_eval(word.value)
+                value = int(value) if isinstance(value, bool) else value
+                plain = f"{value:g}" if isinstance(value, float) else str(value)
                 assert documented[name][0].strip("`") == (plain or "empty"), name
                 compared += 1
     assert compared >= 20
