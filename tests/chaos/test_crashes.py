@@ -46,6 +46,7 @@ def test_the_io_worker_killed_while_it_orders(stack: Stack, count: int) -> None:
 @pytest.mark.long
 def test_the_io_worker_killed_while_it_fetches(stack: Stack, count: int) -> None:
     crowd = Crowd(stack, count, f"a fox {A_SECOND}")
+    crowd.until(lambda found: found["started"] == found[""] == 0, within_s=60)
     crowd.until(lambda found: found["fetched"] + found["accepted"] >= 1, within_s=60)
     stack.kill("io")
     stack.restart("io")
