@@ -41,7 +41,14 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/webhooks/secret": {"GET": WRITE, "HEAD": WRITE},
 }
 # Without a key, for everybody: what a GET is answered.
-PUBLIC = {"": 302, "v1/openapi.json": 200, "v1/docs": 200, "healthz": 200, "readyz": 200}
+PUBLIC = {
+    "": 302,
+    "v1/openapi.json": 200,
+    "v1/docs": 200,
+    "v1/docs/errors": 200,
+    "healthz": 200,
+    "readyz": 200,
+}
 # Without a key, with a signature: what a caller without one is answered.
 SIGNED: dict[str, dict[str, int]] = {
     "v1/artifacts/<uuid:artifact_id>": {"GET": 403, "HEAD": 403},

@@ -22,6 +22,7 @@ NOT_DESCRIBED = {
     "v1/providers/<slug:provider>/webhooks/<uuid:attempt_id>",
     "v1/openapi.json",
     "v1/docs",
+    "v1/docs/errors",
 }
 
 
