@@ -19,21 +19,32 @@ from apps.core.redis import client
 
 log = structlog.get_logger(__name__)
 CHANNEL = "gp:changed"
+_END = ":end"
 _RECONNECT_S = 1.0
 _quiet_until = 0.0
 
 
 def changed(row_id: uuid.UUID) -> None:
-    """Tells every process, once the current transaction commits, that the row has news for its waiters."""
+    """Tells every process, once the current transaction commits, that the row has news for who follows it."""
     transaction.on_commit(lambda: _publish(str(row_id)), robust=True)
 
 
-def _publish(row_id: str) -> None:
+def ended(row_id: uuid.UUID) -> None:
+    """The last news of a row: also who waits only for the end is woken."""
+    transaction.on_commit(lambda: _publish(end_of(row_id)), robust=True)
+
+
+def end_of(row_id: uuid.UUID | str) -> str:
+    """The word for the end of a row. Its own, so that hundreds who wait for it sleep through all other news."""
+    return f"{row_id}{_END}"
+
+
+def _publish(word: str) -> None:
     global _quiet_until
     if time.monotonic() < _quiet_until:
         return
     try:
-        client().publish(CHANNEL, row_id)
+        client().publish(CHANNEL, word)
     except redis.RedisError as error:
         _quiet_until = time.monotonic() + _RECONNECT_S
         log.warning("notify.unheard", error=type(error).__name__)
@@ -50,17 +61,18 @@ class Hub:
         self._closing = threading.Event()
 
     @contextmanager
-    def place(self, row_id: uuid.UUID) -> Iterator[threading.Event | None]:
-        """An event set at each news of the row from now on, or None when all places are taken."""
+    def place(self, row_id: uuid.UUID, *, only_end: bool = False) -> Iterator[threading.Event | None]:
+        """An event set at each news of the row from now on, or at its end; None when all places are taken."""
         if not self._places.acquire(blocking=False):
             yield None
             return
+        word = end_of(row_id) if only_end else str(row_id)
         event = threading.Event()
         try:
-            self._join(str(row_id), event)
+            self._join(word, event)
             yield event
         finally:
-            self._leave(str(row_id), event)
+            self._leave(word, event)
             self._places.release()
 
     def close(self) -> None:
@@ -71,24 +83,25 @@ class Hub:
             _publish("")
             listener.join(timeout=_RECONNECT_S)
 
-    def _join(self, row_id: str, event: threading.Event) -> None:
+    def _join(self, word: str, event: threading.Event) -> None:
         with self._lock:
-            self._waiters[row_id].add(event)
+            self._waiters[word].add(event)
             if self._listener is None or not self._listener.is_alive():
                 self._closing.clear()
                 self._listener = threading.Thread(target=self._listen, name="notify", daemon=True)
                 self._listener.start()
 
-    def _leave(self, row_id: str, event: threading.Event) -> None:
+    def _leave(self, word: str, event: threading.Event) -> None:
         with self._lock:
-            self._waiters[row_id].discard(event)
-            if not self._waiters[row_id]:
-                del self._waiters[row_id]
+            self._waiters[word].discard(event)
+            if not self._waiters[word]:
+                del self._waiters[word]
 
-    def _wake(self, row_id: str) -> None:
+    def _wake(self, word: str) -> None:
         with self._lock:
-            for event in self._waiters.get(row_id, ()):
-                event.set()
+            for heard in {word, word.removesuffix(_END)}:
+                for event in self._waiters.get(heard, ()):
+                    event.set()
 
     def _wake_all(self) -> None:
         """After a gap in the subscription anything may have happened: let everyone look."""

@@ -74,7 +74,8 @@ def pending(job: Job, attempt: Attempt, news: Pending, *, next_at: datetime) -> 
     with transaction.atomic(durable=True):
         _progress(attempt, news)
         leases.leave(job, next_at=next_at)
-        notify.changed(job.pk)
+        if (news.status, news.progress) != (attempt.provider_status, attempt.progress):
+            notify.changed(job.pk)
 
 
 def _progress(attempt: Attempt, news: Pending) -> None:

@@ -127,7 +127,7 @@ def _keep(job: Job, *, cost_usd: Decimal) -> None:
 
 
 def _announce(job: Job) -> None:
-    notify.changed(job.pk)
+    notify.ended(job.pk)
     leases.wake_next(job.user_id)
     if job.callback_url:
         announce_to(job)

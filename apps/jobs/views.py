@@ -237,7 +237,7 @@ def _wait(request: Request) -> float:
 def _until_ended(request: Request, job_id: uuid.UUID, wait_s: float) -> Job:
     """The job once it has ended or the time is up; at once when too many wait already."""
     until = time.monotonic() + wait_s
-    with notify.hub.place(job_id) as news:
+    with notify.hub.place(job_id, only_end=True) as news:
         while True:
             if news:
                 news.clear()

@@ -141,7 +141,9 @@ def waiting(someone: Someone, job_id: str, count: int = 1) -> Iterator[list["Fut
 
     with ThreadPoolExecutor(count) as pool:
         asked = [pool.submit(get) for _ in range(count)]
-        fake.wait_until(lambda: len(notify.hub._waiters.get(job_id, ())) == count, timeout_s=20)
+        fake.wait_until(
+            lambda: len(notify.hub._waiters.get(notify.end_of(job_id), ())) == count, timeout_s=20
+        )
         yield asked
 
 
