@@ -45,7 +45,7 @@ RETURNING j.*
 """  # noqa: S608 - only our own constants are interpolated
 
 _POSTPONE = f"""
-UPDATE jobs_job j SET due_at = %(later)s
+UPDATE jobs_job j SET due_at = %(later)s, rung_at = NULL
 WHERE j.id = %(id)s AND j.status = 'queued' AND j.due_at <= %(now)s AND {_MUST_QUEUE}
 """  # noqa: S608
 
@@ -58,7 +58,7 @@ WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
 _WAKE_NEXT = """
 UPDATE jobs_job SET due_at = %(now)s, rung_at = %(now)s
 WHERE id = (SELECT id FROM jobs_job
-            WHERE user_id = %(user_id)s AND status = 'queued' AND due_at > %(now)s
+            WHERE user_id = %(user_id)s AND status = 'queued' AND rung_at IS NULL
             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """

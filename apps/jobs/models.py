@@ -117,7 +117,13 @@ class Job(models.Model):
             models.Index(fields=["user", "-id"], name="job_by_user"),
             # Serves the renewal of the leases a process holds.
             models.Index(fields=["lease"], name="job_by_lease", condition=Q(lease__isnull=False)),
-            # Serves the concurrency limit and the wake-up of a user's next job.
+            # Serves the wake-up of a user's next job: those that wait for a place, apart from those on their way.
+            models.Index(
+                fields=["user", "id"],
+                name="job_waiting_for_place",
+                condition=Q(status=JobStatus.QUEUED, rung_at__isnull=True),
+            ),
+            # Serves the concurrency limit.
             models.Index(
                 fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)
             ),

@@ -13,14 +13,17 @@ from apps.jobs.models import Attempt, Job
 # A ring not answered for this long may have been lost (Redis flushed, worker killed).
 RING_AGAIN_S = 4
 _BATCH = 500
-# While this many messages wait, an unanswered ring is not lost: workers are behind.
-_BACKLOG = 200
+# While this many messages wait, an unanswered ring is not lost: workers are behind. What rings nevertheless after
+# the longer time was in the hands of a worker that died.
+_BACKLOG = 20
+_BEHIND_S = 60
 
 _DUE = """
 UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
     SELECT id FROM jobs_job
-    WHERE due_at <= %(now)s AND (rung_at IS NULL OR rung_at <= %(unheard_before)s)
-      AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
+    WHERE due_at <= %(now)s AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
+      -- Never rung; rung and not heard; or heard by somebody whose lease ran out since.
+      AND (rung_at IS NULL OR rung_at <= %(unheard_before)s OR rung_at < lease_expires_at)
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
@@ -29,8 +32,8 @@ RETURNING id
 def due_jobs() -> int:
     """Rings for jobs that are due and free. Returns how many."""
     at = clock.now()
-    waiting = bell.depth("io")
-    patience_s = RING_AGAIN_S if waiting is None or waiting < _BACKLOG else 60
+    waiting = max(bell.depth(queue) or 0 for queue in ("io", "cpu"))
+    patience_s = RING_AGAIN_S if waiting < _BACKLOG else _BEHIND_S
     values: dict[str, Any] = {
         "now": at,
         "unheard_before": at - timedelta(seconds=patience_s),
