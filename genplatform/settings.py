@@ -269,7 +269,11 @@ LOGGING: dict[str, Any] = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     # httpx logs whole URLs at INFO: ids of jobs and, in a query, tokens.
-    "loggers": {"httpx": {"level": "WARNING"}},
+    # Celery says at INFO every ring and every task: two lines for each second of an idle platform.
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in ("httpx", "celery.beat", "celery.app.trace", "celery.worker.strategy")
+    },
 }
 structlog.configure(
     processors=[

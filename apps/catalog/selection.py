@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from apps.catalog import pricing, snapshot
 from apps.catalog.errors import ModelNotAllowed, ModelNotFound, ModelRetired
-from apps.catalog.snapshot import ModelInfo
+from apps.catalog.snapshot import Catalog, ModelInfo
 from apps.core import clock
 
 # The quality that an audience needs, when the request does not say.
@@ -42,7 +43,8 @@ def choose(
     `field`: where the request names `model`, for the refusal.
     Raises ModelNotFound, ModelRetired or ModelNotAllowed, each with alternatives.
     """
-    offers = sorted(snapshot.current().offered(kind), key=_by_price)
+    now = clock.now()
+    offers = [offer for offer in _cheapest_first(snapshot.current(), kind) if offer.is_offered(now)]
     allowed = [offer for offer in offers if offer.quality <= max_quality]
     if model is not None:
         return _named(model, kind=kind, max_quality=max_quality, allowed=allowed, field=field)
@@ -112,6 +114,13 @@ def _cheapest(
 
 def _slugs(models: Sequence[ModelInfo], but: str = "") -> tuple[str, ...]:
     return tuple(model.slug for model in models if model.slug != but)
+
+
+@lru_cache(maxsize=8)
+def _cheapest_first(catalog: Catalog, kind: str) -> tuple[ModelInfo, ...]:
+    """Priced once for each snapshot of the catalog, not for each request."""
+    priced = [model for model in catalog.models.values() if model.kind == kind and model.routes]
+    return tuple(sorted(priced, key=_by_price))
 
 
 def _by_price(model: ModelInfo) -> tuple[Decimal, int, str]:

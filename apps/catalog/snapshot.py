@@ -67,9 +67,10 @@ class ModelInfo:
         return self.retired_at is not None and self.retired_at <= at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Catalog:
-    """All active models by slug, the retired ones too: they have a successor to name."""
+    """All active models by slug, the retired ones too: they have a successor to name. One snapshot equals only
+    itself, so what is computed of it can be remembered by it."""
 
     models: Mapping[str, ModelInfo]
     read_at: datetime

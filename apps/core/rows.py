@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 
 def insert(row: models.Model) -> None:
     """One INSERT of every column. No signals, no parents, nothing read back. Raises IntegrityError."""
     statement = _statement(type(row))
+    # Not Django's proxy for it, which looks itself up in the thread's storage several times for each field.
+    database = connections[DEFAULT_DB_ALIAS]
     values = [
-        field.get_db_prep_save(getattr(row, field.attname), connection) for field in row._meta.concrete_fields
+        field.get_db_prep_save(getattr(row, field.attname), database) for field in row._meta.concrete_fields
     ]
-    with connection.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(statement, values)
-    row._state.adding, row._state.db = False, connection.alias
+    row._state.adding, row._state.db = False, database.alias
 
 
 def execute(statement: str, values: Mapping[str, Any]) -> int:
