@@ -8,7 +8,7 @@ from typing import Any
 from apps.artifacts import store as artifacts
 from apps.core import clock, money
 from apps.jobs.models import Attempt, Job, JobEvent
-from apps.jobs.states import AttemptStatus, JobStatus
+from apps.jobs.states import AttemptStatus, Billed, JobStatus
 
 # A running job shows no more than this before its outputs are ours and checked.
 _ALMOST = 0.95
@@ -120,9 +120,17 @@ def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:
         "finished_at": _time(attempt.finished_at),
         "latency_s": round(attempt.latency_s(at), 3),
         "price_usd": money.text(attempt.price_usd),
+        "cost_usd": _cost(attempt),
         "billed": attempt.billed,
         "error": error,
     }
+
+
+def _cost(attempt: Attempt) -> str | None:
+    """What the provider bills us for it; None while that is not known."""
+    if attempt.billed == Billed.UNKNOWN:
+        return None
+    return money.text(attempt.price_usd if attempt.billed == Billed.YES else money.ZERO)
 
 
 def _error(job: Job) -> dict[str, Any] | None:

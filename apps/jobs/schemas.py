@@ -76,6 +76,7 @@ class Attempt(BaseModel):
     finished_at: datetime | None
     latency_s: float
     price_usd: str
+    cost_usd: str | None
     billed: str
     error: AttemptError | None
 
