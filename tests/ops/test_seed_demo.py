@@ -1,4 +1,5 @@
 import stat
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_one_budget_is_spent_to_the_last_cent_and_only_once(env_file: Path) -> N
     for _ in range(2):
         broke = speaks_for(seed(env_file)["GENPLATFORM_BROKE_KEY"])
         balance = statements.balance(user_id=broke.user_id, timezone=broke.timezone)
-        assert (balance.spent_usd, balance.remaining_usd) == (balance.limit_usd, 0)
+        assert (balance.spent_usd, balance.remaining_usd) == (balance.limit_usd, Decimal(0))
         assert balance.spent_usd > 0
     assert [check for check in reconcile.differences() if check["check"] in ("balance", "held")] == []
 
