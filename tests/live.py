@@ -11,6 +11,7 @@ from tests.stack import EVERYTHING, Stack, running_stack
 _QUICK = {"JOB_LEASE_S": "4", "UNKNOWN_WAIT_S": "6", "CPU_PROCESSES": "2", "IO_THREADS": "16"}
 _NO_LIMITS = """
 UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, monthly_budget_usd = 1000000
+WHERE slug <> 'used-up'
 """
 
 

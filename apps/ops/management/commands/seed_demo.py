@@ -7,7 +7,6 @@ what is missing is issued anew. Other lines of the file stay.
 import os
 import secrets
 import shlex
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,6 @@ from django.db import transaction
 from apps.accounts import keys, tiers
 from apps.accounts.models import ApiKey, Team, Tier, User
 from apps.core import clock
-from apps.core.ids import uuid7
-from apps.ledger import holds, statements
-from apps.ledger.models import Budget
 
 # Line of the file: user, team, tier.
 PEOPLE = {
@@ -72,19 +68,12 @@ def _working_key(text: str, user: User) -> str:
 
 
 def _use_up_budget(user: User) -> None:
-    """Spends the user's month to the last cent, as any purchase would."""
-    Budget.objects.get_or_create(user=user, defaults={"limit_usd": Decimal(1)})
-    remaining = statements.balance(user_id=user.pk, timezone=user.timezone).remaining_usd
-    if remaining > 0:
-        purchase = uuid7()
-        holds.reserve(
-            user_id=user.pk,
-            timezone=user.timezone,
-            reference=purchase,
-            amount_usd=remaining,
-            price_id=purchase,
-        )
-        holds.capture(reference=purchase, cost_usd=remaining)
+    """A tier whose month has no budget: the first cent is refused."""
+    user.tier, _ = Tier.objects.get_or_create(
+        slug="used-up",
+        defaults={**tiers.STANDARD["pro"], "name": "Budget used up", "monthly_budget_usd": 0},
+    )
+    user.save(update_fields=["tier"])
 
 
 def _admin_password(kept: str) -> str:
