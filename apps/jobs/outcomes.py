@@ -93,8 +93,7 @@ def cancel(job: Job, current: Attempt | None) -> None:
     elif current.status == AttemptStatus.FETCHED:
         settle.cancel_billed(job, current)
     elif _stopped(current):
-        attempts.canceled(current, billed=Billed.NO)
-        settle.cancel(job)
+        settle.cancel(job, stopped=current)
     else:
         settle.cancel(job, leaving=current)
 

@@ -44,7 +44,10 @@ def complete(
             charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
-            _keep(job, cost_usd=charged)
+                job.cost_usd = charged
+            # Another model's picture is no answer to who asks for this one again.
+            if attempt.model == job.model:
+                _keep(job, cost_usd=charged)
     return ended
 
 
@@ -62,10 +65,15 @@ def fail(
     return ended
 
 
-def cancel(job: Job, *, leaving: Attempt | None = None) -> bool:
-    """Ends the job as its user asked. `leaving`: as in `fail`; it is charged if the provider delivers it."""
+def cancel(job: Job, *, leaving: Attempt | None = None, stopped: Attempt | None = None) -> bool:
+    """Ends the job as its user asked.
+
+    `leaving`: as in `fail`; it is charged if the provider delivers it. `stopped`: the provider took it back.
+    """
     with _ending(job, JobStatus.CANCELED) as ended:
         if ended:
+            if stopped:
+                attempts.canceled(stopped, billed=Billed.NO)
             _free(job, leaving=leaving, because="canceled")
     return ended
 
