@@ -75,7 +75,8 @@ def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) ->
             max_quality=caller.tier.max_quality,
             field=f"fallback_models[{index}]",
         ).model
-        priced = pricing.quote(fallback, params=pricing.resolve(fallback, wanted), prompt=prompt)
+        # Priced, and held to its limits, with what it would be sent: the parameters of the model asked for.
+        priced = pricing.quote(fallback, params=pricing.resolve(fallback, params), prompt=prompt)
         routes += [(name, route) for route in priced.routes]
     canonical = fingerprint.normalise(prompt, case_sensitive=chosen.model.case_sensitive)
     if "seed" not in params:

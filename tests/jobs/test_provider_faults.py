@@ -4,7 +4,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from apps.caching.models import CachedResult
+from apps.catalog import snapshot
+from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
+from tests import factories
 from tests.jobs.engine import FREE, Engine
 
 PRICE = Decimal("0.005")
@@ -96,6 +100,28 @@ def test_a_fallback_model_is_used_at_once_and_paid_at_its_own_price(engine: Engi
     job = engine.finish(job)
     assert [attempt.model for attempt in engine.attempts(job)] == ["fast-draft", "standard"]
     assert (job.status, job.cost_usd) == ("completed", Decimal("0.025"))
+
+
+def test_a_fallbacks_picture_is_not_served_to_who_asks_for_the_model(engine: Engine) -> None:
+    engine.simulator.faults("500", match="fast-draft")
+    first = engine.finish(engine.submit(cache="exact", fallback_models=["standard"]))
+    assert engine.attempts(first)[-1].model == "standard"
+    assert not CachedResult.objects.exists()
+    engine.simulator.clear_faults()
+    second = engine.finish(engine.submit(cache="exact"))
+    assert (second.cached_from, engine.attempt(second).model) == (None, "fast-draft")
+    assert CachedResult.objects.get().source_id == second.pk
+
+
+def test_a_fallback_is_priced_with_what_it_would_be_sent(engine: Engine) -> None:
+    """Not with its own defaults: the provider bills the size that it gets."""
+    GenerationModel.objects.filter(slug="standard").update(defaults={"width": 2048, "height": 2048})
+    by_size = {"unit": Price.Unit.MEGAPIXEL, "unit_price_usd": Decimal("0.01"), "version": 2}
+    Price.objects.create(route=Route.objects.get(model_id="standard"), **by_size)
+    snapshot.forget()
+    asked = factories.body(fallback_models=["standard"])
+    estimate = engine.user.api.post("/v1/estimates", asked, format="json").json()
+    assert estimate["upper_bound_usd"] == "0.01048576"  # 1024 × 1024, fast-draft's default
 
 
 def test_a_fallback_that_is_not_needed_is_not_paid_for(engine: Engine) -> None:
