@@ -121,7 +121,7 @@ def test_a_fallback_is_priced_with_what_it_would_be_sent(engine: Engine) -> None
     snapshot.forget()
     asked = factories.body(fallback_models=["standard"])
     estimate = engine.user.api.post("/v1/estimates", asked, format="json").json()
-    assert estimate["upper_bound_usd"] == "0.01048576"  # 1024 × 1024, fast-draft's default
+    assert estimate["upper_bound_usd"] == "0.01048576"  # 1024 by 1024, fast-draft's default
 
 
 def test_a_fallback_that_is_not_needed_is_not_paid_for(engine: Engine) -> None:

@@ -1,6 +1,5 @@
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +18,6 @@ from apps.catalog.models import GenerationModel, Price, Route
 
 pytestmark = pytest.mark.django_db
 PAGES = sorted(admin.site._registry, key=lambda model: model._meta.label)
-
-
-@pytest.fixture(autouse=True)
-def _collected_static_files(settings: Any, tmp_path: Path) -> None:
-    """Whitenoise warns where `collectstatic` has not run."""
-    settings.STATIC_ROOT = str(tmp_path)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,12 +37,6 @@ from tests.ops import rows
 pytestmark = pytest.mark.django_db
 PAGES = sorted(admin.site._registry, key=lambda model: model._meta.label)
 HISTORY = [model for model in PAGES if isinstance(admin.site._registry[model], HistoryAdmin)]
-
-
-@pytest.fixture(autouse=True)
-def _collected_static_files(settings: Any, tmp_path: Path) -> None:
-    """Whitenoise warns where `collectstatic` has not run."""
-    settings.STATIC_ROOT = str(tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import re
 import time
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ from apps.ops import dashboard, health, workers
 from tests.ops import rows
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _collected_static_files(settings: Any, tmp_path: Path) -> None:
-    """Whitenoise warns where `collectstatic` has not run."""
-    settings.STATIC_ROOT = str(tmp_path)
 
 
 def index(**user: Any) -> Client:
