@@ -30,7 +30,7 @@ def of(prompt: str, *, kind: str = "image", case_sensitive: bool = False) -> str
     sentences = [list(group) for stop, group in groupby(words, key=_STOPS.__contains__) if not stop]
     if not sentences:
         return "=" + text
-    sentences[0] = _unwrapped(sentences[0])
+    sentences[0] = unwrapped(sentences[0])
     plain = [_plain(sentence) for sentence in sentences]
     if len(plain) == 1:
         return _arranged(plain[0])
@@ -49,7 +49,7 @@ def negative(prompt: str, *, case_sensitive: bool = False) -> str:
 # --- Words -------------------------------------------------------------------------------------
 
 
-def _unwrapped(words: Words) -> Words:
+def unwrapped(words: Words) -> Words:
     """Without asking for a picture: "please draw", "an image of". Never without a style: "a photo of" stays."""
     known = lexicon()
     rest = _without_request(words)

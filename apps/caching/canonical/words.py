@@ -9,7 +9,7 @@ from apps.caching.canonical.lexicon import lexicon
 Words = list[str]
 
 # A quotation is one word, its case kept: it is text to be written in the picture.
-_QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
+QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _WORD = re.compile(r"\x00\d+\x00|\d+(?:[.,]\d+)*(?:[^\W\d_]+)?|[^\W\d_]+(?:['-][^\W_]+)*|[,.;!?&]")
 _PLAIN = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ0-9\s,.;!?&'\"-]*")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": "-"})
@@ -33,7 +33,7 @@ def split(text: str, *, case_sensitive: bool) -> Words | None:
         quotations.append(f'"{match[1] or match[2]}"')
         return f" \x00{len(quotations) - 1}\x00 "
 
-    bare = _QUOTED.sub(keep, text)
+    bare = QUOTED.sub(keep, text)
     visible = re.sub(r"\x00\d+\x00", "", bare)
     if not _PLAIN.fullmatch(visible) or '"' in visible or "--" in visible or " -" in visible or "- " in visible:
         return None
