@@ -29,6 +29,7 @@ UPDATE jobs_job SET status = %(status)s, finished_at = %(finished_at)s,
     error_code = %(error_code)s, error_message = %(error_message)s, error_retryable = %(error_retryable)s
 WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
 """
+_COMPLETE = f"WITH ended AS ({_END} RETURNING id) {attempts.ACCEPTED}"
 
 
 def complete(
@@ -36,11 +37,8 @@ def complete(
 ) -> bool:
     """The attempt's outputs are the job's; its price is charged and they may be served again."""
     job.outputs, job.quality = list(outputs), quality
-    with _ending(
-        job, JobStatus.COMPLETED, outputs=job.outputs, quality=quality, cost_usd=attempt.price_usd
-    ) as ended:
+    with _ending(job, JobStatus.COMPLETED, accepted=attempt, cost_usd=attempt.price_usd) as ended:
         if ended:
-            attempts.accepted(attempt, quality=quality)
             charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
@@ -88,8 +86,13 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
 
 
 @contextmanager
-def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
-    """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job."""
+def _ending(
+    job: Job, status: JobStatus, *, accepted: Attempt | None = None, **changes: Any
+) -> Iterator[bool]:
+    """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job.
+
+    `accepted`: the attempt whose outputs are the job's, closed with it.
+    """
     lease = job.lease
     for name, value in {"status": status, "finished_at": clock.now(), **changes}.items():
         setattr(job, name, value)
@@ -104,9 +107,10 @@ def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
         "error_code": job.error_code,
         "error_message": job.error_message,
         "error_retryable": job.error_retryable,
+        "attempt_id": accepted.pk if accepted else None,
     }
     with transaction.atomic(durable=True):
-        ended = rows.execute(_END, values) > 0
+        ended = rows.execute(_COMPLETE if accepted else _END, values) > 0
         yield ended
         if ended:
             job.due_at = job.lease = job.lease_expires_at = None
