@@ -18,6 +18,14 @@ def test_a_provider_that_is_switched_off_is_sent_nothing(engine: Engine) -> None
     assert engine.simulator.ledger()["submits"] == []
 
 
+def test_the_switch_holds_within_a_second(engine: Engine) -> None:
+    engine.run(engine.submit("while it is on [time:1]"))
+    switch_off()
+    engine.time.forward(1)
+    engine.run(engine.submit("after"))
+    assert len(engine.submits()) == 1
+
+
 def test_what_was_bought_before_is_still_fetched(engine: Engine) -> None:
     job = engine.submit()
     engine.run(job)
