@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.caching import store as cache
-from apps.caching.store import Hit
 from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
@@ -156,21 +155,38 @@ def announce_to(job: Job) -> None:
     )
 
 
-def insert_cached(job: Job, hit: Hit) -> None:
-    """A job that ends as it is accepted: its result was there. One statement, unless somebody is to be told."""
-    job.status, job.outputs, job.saved_usd, job.cached_from = (
-        JobStatus.COMPLETED,
-        hit.outputs,
-        hit.cost_usd,
-        hit.source_id,
-    )
-    job.due_at, job.rung_at, job.started_at, job.finished_at = None, None, job.created_at, clock.now()
-    if not job.callback_url:
-        insert(job)
-        return
+def insert_cached(job: Job) -> bool:
+    """The job as one that ends as it is accepted, if its result is there: one statement, unless somebody is to be told
+    or the answer may have to be given again. False, and the job is as it was, if there is no result."""
+    begun = {
+        name: getattr(job, name) for name in ("status", "due_at", "rung_at", "started_at", "finished_at")
+    }
+    job.status, job.due_at, job.rung_at = JobStatus.COMPLETED, None, None
+    job.started_at, job.finished_at = job.created_at, clock.now()
+    inserted = _insert_with_hit(job) if job.callback_url or job.idempotency_key else _insert_from_cache(job)
+    if not inserted:
+        for name, value in begun.items():
+            setattr(job, name, value)
+    return inserted
+
+
+_TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id"}
+
+
+def _insert_from_cache(job: Job) -> bool:
+    return rows.insert_from(job, cache.LOOKUP, _TAKEN, {"now": job.finished_at})
+
+
+def _insert_with_hit(job: Job) -> bool:
+    hit = cache.lookup(team_id=job.team_id, fingerprint=bytes(job.fingerprint))
+    if hit is None:
+        return False
+    job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
     with transaction.atomic(durable=True):
         insert(job)
-        announce_to(job)
+        if job.callback_url:
+            announce_to(job)
+    return True
 
 
 def insert(job: Job) -> None:

@@ -12,7 +12,6 @@ from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
 from apps.caching import fingerprint
-from apps.caching import store as cache
 from apps.catalog import pricing, selection
 from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, http, money
@@ -136,13 +135,8 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     job = _new_job(caller, asked, planned, once)
-    hit = None
-    if asked.cache != "off":
-        hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
     try:
-        if hit:
-            settle.insert_cached(job, hit)
-        else:
+        if asked.cache == "off" or not settle.insert_cached(job):
             _insert_queued(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.

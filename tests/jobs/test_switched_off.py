@@ -19,11 +19,14 @@ def test_a_provider_that_is_switched_off_is_sent_nothing(engine: Engine) -> None
 
 
 def test_the_switch_holds_within_a_second(engine: Engine) -> None:
-    engine.run(engine.submit("while it is on [time:1]"))
+    before = engine.submit("while it is on")
+    engine.run(before)
     switch_off()
     engine.time.forward(1)
-    engine.run(engine.submit("after"))
+    after = engine.submit("after")
+    assert engine.finish(after).error_code == "generation_failed"
     assert len(engine.submits()) == 1
+    assert engine.finish(before).status == JobStatus.COMPLETED
 
 
 def test_what_was_bought_before_is_still_fetched(engine: Engine) -> None:
