@@ -18,7 +18,7 @@ from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Billed, CachePolicy, JobStatus
-from apps.ledger import holds
+from apps.ledger import holds, usage
 from apps.webhooks import emit
 
 _END = """
@@ -38,7 +38,7 @@ def complete(
     job.outputs, job.quality = list(outputs), quality
     with _ending(job, JobStatus.COMPLETED, accepted=attempt, cost_usd=attempt.price_usd) as ended:
         if ended:
-            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charged = charge(job, attempt)
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
                 job.cost_usd = charged
@@ -80,8 +80,24 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
     with _ending(job, JobStatus.CANCELED, cost_usd=attempt.price_usd) as ended:
         if ended:
             attempts.canceled(attempt, billed=Billed.YES)
-            holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charge(job, attempt)
     return ended
+
+
+def charge(job: Job, attempt: Attempt) -> Decimal:
+    """Captures the attempt's price and records what it bought. In the caller's transaction; returns what the user
+    pays."""
+    charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd, price_id=attempt.price_id)
+    usage.record(
+        reference=job.pk,
+        kind=job.type,
+        model=attempt.model,
+        provider=attempt.provider,
+        cost_usd=charged,
+        estimated_usd=job.estimated_cost_usd,
+        generation_ms=int(attempt.latency_s(clock.now()) * 1000),
+    )
+    return charged
 
 
 @contextmanager
@@ -155,38 +171,48 @@ def announce_to(job: Job) -> None:
     )
 
 
-def insert_cached(job: Job) -> bool:
-    """The job as one that ends as it is accepted, if its result is there: one statement, unless somebody is to be told
-    or the answer may have to be given again. False, and the job is as it was, if there is no result."""
-    begun = {
-        name: getattr(job, name) for name in ("status", "due_at", "rung_at", "started_at", "finished_at")
-    }
+def insert_cached(job: Job, *, timezone: str) -> bool:
+    """The job as one that ends as it is accepted, if its result is there. In the caller's transaction.
+
+    `timezone`: of the user whose month it counts in. False, and the job is as it was, if there is no result.
+    """
+    begun = {name: getattr(job, name) for name in _ENDS_AT_ONCE}
     job.status, job.due_at, job.rung_at = JobStatus.COMPLETED, None, None
     job.started_at, job.finished_at = job.created_at, clock.now()
-    inserted = _insert_with_hit(job) if job.callback_url or job.idempotency_key else _insert_from_cache(job)
-    if not inserted:
+    # The answer that may have to be given again is in the row, and the result is in the answer.
+    if not (_insert_with_hit(job) if job.idempotency_key else _insert_from_cache(job)):
         for name, value in begun.items():
             setattr(job, name, value)
-    return inserted
+        return False
+    usage.record_cached(
+        user_id=job.user_id,
+        timezone=timezone,
+        reference=job.pk,
+        kind=job.type,
+        model=job.model,
+        estimated_usd=job.estimated_cost_usd,
+        saved_usd=job.saved_usd,
+    )
+    if job.callback_url:
+        announce_to(job)
+    return True
 
 
+_ENDS_AT_ONCE = ("status", "due_at", "rung_at", "started_at", "finished_at")
 _TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id"}
 
 
 def _insert_from_cache(job: Job) -> bool:
+    """Looks up and inserts in one statement."""
     return rows.insert_from(job, cache.LOOKUP, _TAKEN, {"now": job.finished_at})
 
 
 def _insert_with_hit(job: Job) -> bool:
     hit = cache.lookup(team_id=job.team_id, fingerprint=bytes(job.fingerprint))
-    if hit is None:
-        return False
-    job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
-    with transaction.atomic(durable=True):
+    if hit:
+        job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
         insert(job)
-        if job.callback_url:
-            announce_to(job)
-    return True
+    return hit is not None
 
 
 def insert(job: Job) -> None:

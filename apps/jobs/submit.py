@@ -19,7 +19,7 @@ from apps.core.errors import DomainError, InvalidRequest
 from apps.jobs import leases, settle
 from apps.jobs.models import Job
 from apps.jobs.serializers import EstimateRequest, JobRequest
-from apps.jobs.states import JobStatus
+from apps.jobs.states import CachePolicy, JobStatus
 from apps.ledger import holds
 from apps.validation import request as request_checks
 
@@ -136,8 +136,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
         return earlier, True
     job = _new_job(caller, asked, planned, once)
     try:
-        if asked.cache == "off" or not settle.insert_cached(job):
-            _insert_queued(job, caller, planned)
+        _insert(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -148,7 +147,10 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
 
 
 @transaction.atomic(durable=True)
-def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
+def _insert(job: Job, caller: Caller, planned: Plan) -> None:
+    """Answers from the cache, or else holds the money and rings."""
+    if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
+        return
     settle.insert(job)
     holds.reserve(
         user_id=caller.user_id,
