@@ -13,7 +13,9 @@ from apps.simulator.provider import Provider
 
 _HUGE_BYTES = 10_000_000_000
 _HTML = b"<!doctype html><html><head><title>Error</title></head><body>Origin error</body></html>"
-_EXPIRED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+_EXPIRED = (
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+)
 # The address where clouds keep a machine's credentials.
 _PRIVATE = "http://169.254.169.254/latest/meta-data/"
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from apps.simulator import outputs
-from apps.simulator.door import Door, Refusal, json_object, number, text, told
+from apps.simulator.door import Door, Refusal, json_object, number, text
 from apps.simulator.engine import Phase, Task
 from apps.simulator.orders import Order, kind_of
 from apps.simulator.outputs import MEDIA
