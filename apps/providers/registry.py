@@ -4,12 +4,18 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from apps.providers.adapters.fal import Fal
+from apps.providers.adapters.replicate import Replicate
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
 from apps.providers.models import Provider
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed}
+ADAPTERS: dict[str, Callable[..., Adapter]] = {
+    "wavespeed": WaveSpeed,
+    "replicate": Replicate,
+    "fal": Fal,
+}
 
 
 def adapter(provider: str) -> Adapter:
