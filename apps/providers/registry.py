@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
 from apps.providers.models import Provider
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed}
+ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed, "openai": OpenAI}
 
 
 def adapter(provider: str) -> Adapter:
