@@ -5,6 +5,7 @@ from collections.abc import Callable
 from django.conf import settings
 
 from apps.providers.adapters.fal import Fal
+from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.replicate import Replicate
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
@@ -15,6 +16,7 @@ ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "wavespeed": WaveSpeed,
     "replicate": Replicate,
     "fal": Fal,
+    "openai": OpenAI,
 }
 
 

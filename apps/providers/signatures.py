@@ -60,7 +60,7 @@ def task_id(value: object) -> str:
 
 
 def standard(secret: str, raw: bytes, headers: Mapping[str, str]) -> str:
-    """The event's id, if one of the signatures holds (Standard Webhooks 1.0: base64 HMAC-SHA256 over `id.timestamp.body`).
+    """The event's id, if one of the signatures holds: base64 HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks 1.0).
 
     Its own library is not used: it compares with the wall clock and takes the body as text.
     """
@@ -84,7 +84,10 @@ def standard(secret: str, raw: bytes, headers: Mapping[str, str]) -> str:
 def fal(jwks_url: str, raw: bytes, headers: Mapping[str, str]) -> str:
     """The event's id, if one of the published keys made the signature: hex Ed25519 over four lines
     (https://docs.fal.ai/model-endpoints/webhooks)."""
-    named, timestamp = event_id(headers, "x-fal-webhook-request-id"), headers.get("x-fal-webhook-timestamp", "")
+    named, timestamp = (
+        event_id(headers, "x-fal-webhook-request-id"),
+        headers.get("x-fal-webhook-timestamp", ""),
+    )
     # Before the keys are fetched: what is old anyway causes no traffic.
     check_age(timestamp)
     user_id = headers.get("x-fal-webhook-user-id", "")

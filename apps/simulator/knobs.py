@@ -17,7 +17,7 @@ class Knobs:
     drawing: "tiny" delivers a 64x64 PNG, so that a benchmark does not measure the drawing.
     concurrency: generations at once; the rest wait in a queue.
     dead: the protocols ("wavespeed", …) whose every request, pings too, is reset or answered 500.
-    error_rates: by protocol or part of a model's name, the share of submits that a fault of `error_mix` strikes.
+    error_rates: by part of a protocol's or a model's name, the share of submits that a fault of `error_mix` strikes.
     prices: USD by a part of the model's name: for an image, a second of video, 1,000 characters of speech.
     """
 

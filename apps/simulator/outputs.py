@@ -58,7 +58,9 @@ class Outputs:
         async with self._drawing:
             if order.kind == "image":
                 return await asyncio.to_thread(images.png, order, index)
-            return await asyncio.to_thread(films.mp4 if order.kind == "video" else sounds.wav, order)
+            if order.kind == "video":
+                return await asyncio.to_thread(films.mp4, order)
+            return await asyncio.to_thread(sounds.mp3 if order.sound == "mp3" else sounds.wav, order)
 
     def _keep(self, key: tuple[str, int, str], data: bytes) -> None:
         self._kept[key] = data

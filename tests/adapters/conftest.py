@@ -21,7 +21,7 @@ def odd_provider() -> Iterator[Receiver]:
 @pytest.fixture
 def impatient(settings: Any) -> Iterator[None]:
     """A client that waits 0.2 s for an answer."""
-    settings.PROVIDER_READ_TIMEOUT_S = 0.2
+    settings.PROVIDER_READ_TIMEOUT_S = settings.PROVIDER_RESULT_TIMEOUT_S = 0.2
     http.client().close()
     http.client.cache_clear()
     yield

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from apps.providers import answers, fitting, http, signatures
 from apps.providers.contract import (
     Capabilities,
+    Change,
     Fitted,
     GenerationRequest,
     Output,
@@ -49,15 +50,14 @@ class Fal:
     capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True)
 
     def fit(self, request: GenerationRequest) -> Fitted:
-        fitted = fitting.only(request, _TAKES)
-        params = fitted.request.params
-        if params.get("n", 1) > _MAX_OUTPUTS:
-            raise fitting.unsupported(f"at most {_MAX_OUTPUTS} outputs")
-        if params.get("duration_s", 0) % 1:
+        if request.kind not in _TAKES:
+            raise fitting.unsupported(f"no {request.kind}")
+        fitting.count(request, _MAX_OUTPUTS if request.kind == "image" else 1)
+        if (request.params.get("duration_s") or 0) % 1:
             raise fitting.unsupported("whole seconds only")
-        if params.get("seed", 0) >= _SEEDS:
-            return fitting.changed(fitted, "seed", params["seed"] % _SEEDS)
-        return fitted
+        seed = request.params.get("seed") or 0
+        smaller = [Change("seed", seed, seed % _SEEDS)] if seed >= _SEEDS else []
+        return fitting.only(request, *_TAKES[request.kind], says=smaller)
 
     def ping(self) -> None:
         """There is no call for it: a request that nobody made is unknown to a queue that is up."""
@@ -176,14 +176,17 @@ def _words(detail: object) -> str:
     if isinstance(detail, list):
         problems = [problem for problem in detail if isinstance(problem, dict)]
         return "; ".join(
-            f"{problem.get('msg', '')} ({str(problem.get('type', '')).replace('_', ' ')})" for problem in problems
+            f"{problem.get('msg', '')} ({str(problem.get('type', '')).replace('_', ' ')})"
+            for problem in problems
         )
     return str(detail)
 
 
 def _outputs(result: dict[str, Any]) -> tuple[Output, ...]:
     """Pictures come as a list, a film or a sound as one file."""
-    single = next((result[name] for name in ("image", "video", "audio", "audio_file") if result.get(name)), None)
+    single = next(
+        (result[name] for name in ("image", "video", "audio", "audio_file") if result.get(name)), None
+    )
     files = result.get("images") if single is None else [single]
     urls = [file.get("url") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
     if not urls or not all(answers.is_address(url) for url in urls):

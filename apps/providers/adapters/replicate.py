@@ -15,6 +15,7 @@ from urllib.parse import quote
 from apps.providers import answers, fitting, http, signatures
 from apps.providers.contract import (
     Capabilities,
+    Change,
     Fitted,
     GenerationRequest,
     Output,
@@ -54,15 +55,14 @@ class Replicate:
     capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True)
 
     def fit(self, request: GenerationRequest) -> Fitted:
-        fitted = fitting.only(request, _TAKES)
-        params = fitted.request.params
-        if params.get("n", 1) > _MAX_OUTPUTS:
-            raise fitting.unsupported(f"at most {_MAX_OUTPUTS} outputs")
-        if params.get("duration_s", 0) % 1:
+        if request.kind not in _TAKES:
+            raise fitting.unsupported(f"no {request.kind}")
+        fitting.count(request, _MAX_OUTPUTS if request.kind == "image" else 1)
+        if (request.params.get("duration_s") or 0) % 1:
             raise fitting.unsupported("whole seconds only")
-        if params.get("seed", 0) >= _SEEDS:
-            return fitting.changed(fitted, "seed", params["seed"] % _SEEDS)
-        return fitted
+        seed = request.params.get("seed") or 0
+        smaller = [Change("seed", seed, seed % _SEEDS)] if seed >= _SEEDS else []
+        return fitting.only(request, *_TAKES[request.kind], says=smaller)
 
     def ping(self) -> None:
         answer = http.exchange("GET", f"{self.base_url}/v1/account", headers=self._headers())
