@@ -60,9 +60,9 @@ def task_id(value: object) -> str:
 
 
 def standard(secret: str, raw: bytes, headers: Mapping[str, str]) -> str:
-    """The event's id, if one of the signatures holds: base64 HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks 1.0).
+    """The event's id, if one of the signatures holds: base64 HMAC-SHA256 over `id.timestamp.body`.
 
-    Its own library is not used: it compares with the wall clock and takes the body as text.
+    Standard Webhooks 1.0. Its own library is not used: it goes by the wall clock and takes the body as text.
     """
     named, timestamp = event_id(headers), headers.get("webhook-timestamp", "")
     try:

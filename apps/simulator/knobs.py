@@ -61,9 +61,9 @@ class Knobs:
             raise ValueError(f"{name}: expected {wanted.__name__}")
         if name == "drawing" and value not in ("full", "tiny"):
             raise ValueError('drawing: "full" or "tiny"')
-        if name == "error_rates" and not all(_is_share(share) for share in value.values()):
+        if isinstance(value, dict) and name == "error_rates" and not all(map(_is_share, value.values())):
             raise ValueError("error_rates: numbers from 0 to 1")
-        if name == "error_mix":
+        if isinstance(value, list) and name == "error_mix":
             for spec in value:
                 faults.parse(str(spec))
         if (isinstance(value, int | float) and value < 0) or (name == "concurrency" and value < 1):

@@ -158,7 +158,7 @@ def _outputs(output: object) -> tuple[Output, ...]:
     urls = output if isinstance(output, list) else [output]
     if not urls or not all(answers.is_address(url) for url in urls):
         raise ProviderError(ErrorKind.BAD_OUTPUT, "succeeded without usable outputs")
-    return tuple(Output(url=url) for url in urls)
+    return tuple(Output(url=str(url)) for url in urls)
 
 
 def _inference_ms(prediction: dict[str, Any]) -> int | None:
