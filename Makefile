@@ -52,19 +52,24 @@ chaos: $(BIN)/.dev ## Break things under a running stack and count the money aft
 
 lock: ## Resolve requirements/*.in again into hash-locked *.txt (needs uv)
 	@[ -n "$(UV)" ] || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }
-	@for set in base local dev litellm; do \
+	@for set in base local semantic dev; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-			--custom-compile-command "make lock" requirements/$$set.in -o requirements/$$set.txt && \
+			--custom-compile-command "make lock" --excludes requirements/excludes.txt \
+			requirements/$$set.in -o requirements/$$set.txt && \
 		echo "requirements/$$set.txt"; done
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" requirements/litellm.in -o requirements/litellm.txt && \
+		echo "requirements/litellm.txt"
 
 # Sixty characters of enough variety for Django's own check of SECRET_KEY. Protects nothing.
 LONG := only-for-make-check-0123456789abcdefghijklmnopqrstuvwxyz-ABC
 
+# The locks are complete, so nothing else is resolved: see requirements/excludes.txt.
 # One stamp per locked set; each holds the interpreter that made the environment.
 $(BIN)/.local $(BIN)/.dev: $(BIN)/.%: requirements/%.txt | $(BIN)/python
 	@echo "Installing $< into .venv (a minute or two the first time)"
-	@if [ -n "$(UV)" ]; then VIRTUAL_ENV=.venv $(UV) pip install --require-hashes -r $<; \
-	else $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r $<; fi
+	@if [ -n "$(UV)" ]; then VIRTUAL_ENV=.venv $(UV) pip install --no-deps --require-hashes -r $<; \
+	else $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $<; fi
 	@touch $@
 
 $(BIN)/python:

@@ -39,12 +39,18 @@ def _compounded(prompt: str, other: str) -> str:
 
 
 def between(a: Reading, b: Reading, cosine: float) -> dict[str, float]:
-    """The features of two readings."""
+    """The features of two readings.
+
+    Words in the same order can't have changed places: then what seems bound or related otherwise is our reading's
+    mistake, as long as the relations are the same.
+    """
     matched, lost_a, lost_b = _align(a.content, b.content)
     strong, replaced, weak = _relations(a, b)
     order = sorted(matched)
     inversions = _inversions([j for _, j in order])
     crossings = _inversions([b.phrases[j] for _, j in order], [a.phrases[i] for i, _ in order])
+    moved = inversions > 0 or _order(a) != _order(b)
+    related = bool(_extra(a, b) or _extra(b, a))
     return {
         "cosine": cosine,
         "lost": float(len(lost_a) + len(lost_b)),
@@ -55,11 +61,11 @@ def between(a: Reading, b: Reading, cosine: float) -> dict[str, float]:
         "strong_relations": float(strong),
         "replaced_relations": float(replaced),
         "weak_relations": float(weak),
-        "doubled": float(_doubled(a, b, inversions)),
-        "exchanged": float(_exchanged(a, b, crossings)),
         "verbs_changed": float(sum(token.role == "verb" for token in [*lost_a, *lost_b])),
-        "bindings": float(_bindings(a, b)),
-        "roles": float(_roles(a, b) + _roles(b, a)),
+        "exchanged": float(_exchanged(a, b, crossings)),
+        "doubled": float(moved and _doubled(a, b, inversions)),
+        "bindings": float(_bindings(a, b) if moved else 0),
+        "roles": float(_roles(a, b) + _roles(b, a) if moved or related else 0),
         "postures": float(bool(a.postures and b.postures and a.postures != b.postures)),
         "plurals": float(sum(_number_differs(a.content[i], b.content[j]) for i, j in matched)),
         "bland": float(_bland(a, b)),
@@ -68,6 +74,16 @@ def between(a: Reading, b: Reading, cosine: float) -> dict[str, float]:
         "length": abs(len(a.tokens) - len(b.tokens)) / max(len(a.tokens), len(b.tokens), 1),
         "synonyms": float(sum(a.content[i].text != b.content[j].text for i, j in matched)),
     }
+
+
+def _order(reading: Reading) -> list[tuple[int, str]]:
+    """After how many content words each number, quotation and negation comes."""
+    places, seen = [], 0
+    for token in reading.tokens:
+        seen += token.role in ("word", "verb") and not token.bland
+        if token.role in ("number", "quote", "negation"):
+            places.append((seen, _key(token)))
+    return places
 
 
 Matched = list[tuple[int, int]]

@@ -145,17 +145,27 @@ def read(prompt: str) -> Reading:
 
 def _tokens(raw: list[str]) -> Iterator[Token]:
     index, opens = 0, False
+    before: Role = "stop"
     while index < len(raw):
         size, token = _one(raw, index, opens)
         index += size
         if token.text in ("a", "an", "the"):
             opens = True
             continue
-        if token.text == "looking" and index < len(raw) and raw[index] not in words()["prepositional"]:
-            # `a shabby looking shower`
+        if token.role == "verb" and _describes(token, before, raw[index : index + 1]):
             token = replace(token, role="word")
         yield token
-        opens = False
+        before, opens = token.role, False
+
+
+def _describes(verb: Token, before: Role, after: list[str]) -> bool:
+    """`with shopping bags`, `a shabby looking shower`: a form of a verb that stands where an adjective stands."""
+    if not after or not verb.text.endswith(("ing", "ed")):
+        return False
+    known = words()
+    names = after[0][0].isalpha() and after[0] not in known["bland"] and (after[0],) not in known["phrases"]
+    leads = before in ("relation", "join", "stop", "number") or verb.text == "looking"
+    return names and leads and after[0] not in known["prepositional"]
 
 
 def _one(raw: list[str], index: int, opens: bool) -> tuple[int, Token]:
