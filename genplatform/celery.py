@@ -34,6 +34,7 @@ app.conf.beat_schedule = {
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
+    "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
     "expire-artifacts": _every(10 * _MINUTE, "artifacts.expire"),
     "forget-idempotency-keys": _every(_HOUR, "jobs.forget_idempotency_keys"),

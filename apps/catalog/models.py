@@ -242,7 +242,15 @@ class Price(Kept):
             models.CheckConstraint(condition=models.Q(unit_price_usd__gte=0), name="price_is_not_negative"),
             models.CheckConstraint(
                 condition=models.Q(
-                    unit__in=["image", "megapixel", "second", "character", "1k_characters", "token", "request"]
+                    unit__in=[
+                        "image",
+                        "megapixel",
+                        "second",
+                        "character",
+                        "1k_characters",
+                        "token",
+                        "request",
+                    ]
                 ),
                 name="price_unit_is_known",
             ),
@@ -254,7 +262,9 @@ class Price(Kept):
     def clean(self) -> None:
         model = self.route.model if self.route_id else None
         if model and (found := self.gaps(limits=model.limits, defaults=model.defaults)):
-            raise ValidationError([f"Not every request of {model} would have a price: {gap}" for gap in found])
+            raise ValidationError(
+                [f"Not every request of {model} would have a price: {gap}" for gap in found]
+            )
 
     def gaps(self, *, limits: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
         """Which requests of a model with these limits and defaults it gives no price for."""

@@ -29,7 +29,7 @@ class RoutePrice:
 class Quote:
     """`estimated_usd` is by the first of the `routes`, `upper_bound_usd` by the dearest.
 
-    `breakdown`, of the first: (`unit_price_usd` × `quantity` × `multiplier` + `prompt_usd`) × (1 - `discount`), where
+    `breakdown`, of the first: (`unit_price_usd` * `quantity` * `multiplier` + `prompt_usd`) * (1 - `discount`), where
     `quantity` is that of all `count` outputs and `multiplier` the product of `multipliers`.
     """
 

@@ -4,7 +4,7 @@ A rule belongs to a parameter, or to `size` ("1024x1536") or `megapixels`, which
 
     resolution: {1080p: "1.5"}                  by value; any other counts once
     size: {1024x1024: "1056", else: "6240"}     ... or as `else` says
-    duration_s: {above: "5", per: "5"}          × duration / 5 above 5 s (the article's CostOptimizer)
+    duration_s: {above: "5", per: "5"}          duration / 5 times above 5 s (the article's CostOptimizer)
     megapixels: {steps: {"1": "1", "2": "2"}}   up to 1 megapixel once, up to 2 twice; the last one ends what is offered
 
 Numbers are strings: nothing on the way to an amount is a float.
@@ -50,7 +50,8 @@ def faults(rules: Any) -> Iterator[str]:
         elif not isinstance(rule, dict) or not rule:
             yield f"{name}: a rule is an object"
         elif not _is_well_formed(name, rule):
-            yield f"{name}: {'by value' if name in WORDS else 'above and per, or steps'}, each a positive number as text"
+            form = "by value" if name in WORDS else "above and per, or steps"
+            yield f"{name}: a rule {form}, each number positive and written as text"
 
 
 def gaps(rules: Rules, *, limits: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:

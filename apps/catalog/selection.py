@@ -111,7 +111,9 @@ def choose(
 
 def is_allowed(model: ModelInfo, tier: Limits) -> bool:
     """Whether users of the tier may have it."""
-    return model.quality <= tier.max_quality and (not tier.allowed_models or model.slug in tier.allowed_models)
+    return model.quality <= tier.max_quality and (
+        not tier.allowed_models or model.slug in tier.allowed_models
+    )
 
 
 def timing(model: ModelInfo, route_id: object = None) -> Timing:
@@ -234,9 +236,7 @@ def _none_allowed(catalog: Catalog, kind: str) -> ModelRefused:
     return ModelNotFound(f"No {kind} model is offered", alternatives=(), field="type")
 
 
-def _none_good_enough(
-    catalog: Catalog, kind: str, needed: int, allowed: Sequence[ModelInfo]
-) -> ModelRefused:
+def _none_good_enough(catalog: Catalog, kind: str, needed: int, allowed: Sequence[ModelInfo]) -> ModelRefused:
     elsewhere = any(model.quality >= needed for model in catalog.offered(kind))
     refusal = ModelNotAllowed if elsewhere else ModelNotFound
     return refusal(

@@ -88,7 +88,9 @@ def honour(caller: Caller, asked: JobRequest, quote_id: uuid.UUID) -> Plan:
 
 def keep(caller: Caller, asked: EstimateRequest, plan: Plan) -> Quote:
     """Stores what was told, to be honoured; one query."""
-    params = {name: value for name, value in plan.params.items() if name != "seed" or asked.params.seed == value}
+    params = {
+        name: value for name, value in plan.params.items() if name != "seed" or asked.params.seed == value
+    }
     document = {"params": params, "selection": plan.selection, "quote": plan.quote}
     return quotes.keep(user_id=caller.user_id, digest=_digest(asked), document=document)
 
@@ -106,7 +108,10 @@ def _plan(
     canonical = fingerprint.normalise(prompt, case_sensitive=model.case_sensitive)
     if "seed" not in params:
         derived = fingerprint.derive_seed(model=model.slug, prompt=canonical)
-        params = {**params, "seed": secrets.randbelow(fingerprint.MAX_SEED) if asked.cache == "off" else derived}
+        params = {
+            **params,
+            "seed": secrets.randbelow(fingerprint.MAX_SEED) if asked.cache == "off" else derived,
+        }
     key = fingerprint.of(model=model.slug, model_version=model.version, prompt=canonical, params=params)
     return Plan(model, prompt, params, chosen, quote, key)
 
