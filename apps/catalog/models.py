@@ -18,19 +18,21 @@ from apps.core.ids import uuid7
 # The parameters by which a price's unit is counted: they need a default, so that every request has a price.
 COUNTED_BY = {"second": {"duration_s"}, "megapixel": {"width", "height"}}
 
+# Limits that list words; the others are numbers.
+WORDS = {*CHOICES.values(), "sizes"}
+
 
 def validate_limits(value: Any) -> None:
     if not isinstance(value, dict) or set(value) - LIMITS:
         raise ValidationError(f"limits are an object of {', '.join(sorted(LIMITS))}")
     for name, limit in value.items():
-        if name in CHOICES.values():
+        if name in WORDS:
             valid = isinstance(limit, list) and limit and all(isinstance(one, str) for one in limit)
         else:
             valid = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
         if not valid:
-            raise ValidationError(
-                f"{name}: {limit!r} is not {'a list of words' if name in CHOICES else 'one'}"
-            )
+            wanted = "a list of words" if name in WORDS else "a positive number"
+            raise ValidationError(f"{name}: {limit!r} is not {wanted}")
 
 
 def validate_multipliers(value: Any) -> None:

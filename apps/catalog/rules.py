@@ -47,8 +47,8 @@ def faults(rules: Any) -> Iterator[str]:
     for name, rule in rules.items():
         if name not in WORDS | set(NUMBERS):
             yield f"{name}: a rule is for one of {', '.join(sorted(WORDS | set(NUMBERS)))}"
-        elif not isinstance(rule, dict) or not rule:
-            yield f"{name}: a rule is an object"
+        elif not isinstance(rule, dict) or not rule or not all(isinstance(key, str) for key in rule):
+            yield f"{name}: a rule is an object with text for keys"
         elif not _is_well_formed(name, rule):
             form = "by value" if name in WORDS else "above and per, or steps"
             yield f"{name}: a rule {form}, each number positive and written as text"
