@@ -8,14 +8,13 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
-from apps.caching import store as cache
 from apps.core import clock, http
 from apps.core.errors import DomainError, InvalidRequest
 from apps.jobs import leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import JobStatus
+from apps.jobs.states import CachePolicy, JobStatus
 from apps.ledger import holds
 
 
@@ -48,14 +47,8 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     job = _new_job(caller, asked, planned, once)
-    hit = None
-    if asked.cache != "off":
-        hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
     try:
-        if hit:
-            settle.insert_cached(job, hit, timezone=caller.timezone)
-        else:
-            _insert_queued(job, caller, planned)
+        _insert(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -72,7 +65,10 @@ def _plan(caller: Caller, asked: JobRequest) -> Plan:
 
 
 @transaction.atomic(durable=True)
-def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
+def _insert(job: Job, caller: Caller, planned: Plan) -> None:
+    """Answers from the cache, or else holds the money and rings."""
+    if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
+        return
     settle.insert(job)
     holds.reserve(
         user_id=caller.user_id,
