@@ -259,35 +259,34 @@ def typical_usd(model: ModelInfo) -> Decimal:
 
 def _fitting(catalog: Catalog, models: Sequence[ModelInfo], wanted: Wanted) -> list[Offer]:
     """Offers of those of the models that take the parameters, at the least expected cost first."""
-    # The price of most does not depend on the prompt, so that one pricing serves many requests.
-    prompt = wanted.prompt if _counts_prompts(catalog, wanted.kind) else ""
-    slugs = {model.slug for model in models}
-    priced = _priced(catalog, wanted.kind, prompt, tuple(sorted(wanted.params.items())))
-    return [offer for offer in priced if offer.model.slug in slugs]
-
-
-@lru_cache(maxsize=64)
-def _priced(
-    catalog: Catalog, kind: str, prompt: str, params: tuple[tuple[str, Any], ...]
-) -> tuple[Offer, ...]:
-    """All models of a kind that take the parameters; retired ones too, for time is not looked at."""
+    params = tuple(sorted(wanted.params.items()))
+    # The price of most does not depend on the prompt: one pricing serves all requests with these parameters.
     offers = (
-        _offer(model, prompt, dict(params))
-        for model in catalog.models.values()
-        if model.kind == kind and model.routes
+        _offer(catalog, model.slug, wanted.prompt if _counts_prompts(catalog, model.slug) else "", params)
+        for model in models
     )
-    return tuple(sorted((offer for offer in offers if offer), key=_rank))
+    return sorted((offer for offer in offers if offer), key=_rank)
 
 
-def _offer(model: ModelInfo, prompt: str, params: Mapping[str, Any]) -> Offer | None:
+@lru_cache(maxsize=256)
+def _offer(catalog: Catalog, slug: str, prompt: str, params: tuple[tuple[str, Any], ...]) -> Offer | None:
+    """None: the model does not take the parameters. Remembered by the snapshot, which equals only itself."""
+    model = catalog.models[slug]
     try:
-        resolved = pricing.resolve(model, params)
+        resolved = pricing.resolve(model, dict(params))
     except InvalidRequest:
         return None
     quote = pricing.quote(model, params=resolved, prompt=prompt)
     first = next(route for route in model.routes if route.id == quote.routes[0].route_id)
     expected_usd = quote.estimated_usd / _success_rate(first)
     return Offer(model, resolved, quote, expected_usd, timing(model, first.id))
+
+
+@lru_cache(maxsize=256)
+def _counts_prompts(catalog: Catalog, slug: str) -> bool:
+    by_text = (Price.Unit.CHARACTER, Price.Unit.THOUSAND_CHARACTERS)
+    prices = [route.price for route in catalog.models[slug].routes]
+    return any(price.unit in by_text or price.prompt_token_usd for price in prices)
 
 
 def _success_rate(route: RouteInfo) -> Decimal:
@@ -298,14 +297,3 @@ def _success_rate(route: RouteInfo) -> Decimal:
 
 def _rank(offer: Offer) -> tuple[Decimal, int, str]:
     return offer.expected_usd, -offer.model.quality, offer.model.slug
-
-
-@lru_cache(maxsize=8)
-def _counts_prompts(catalog: Catalog, kind: str) -> bool:
-    by_text = (Price.Unit.CHARACTER, Price.Unit.THOUSAND_CHARACTERS)
-    return any(
-        route.price.unit in by_text or route.price.prompt_token_usd
-        for model in catalog.models.values()
-        if model.kind == kind
-        for route in model.routes
-    )
