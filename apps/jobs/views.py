@@ -21,8 +21,8 @@ from apps.accounts.models import Team
 from apps.catalog import snapshot
 from apps.core import clock, money, notify
 from apps.core.errors import InvalidRequest, LengthRequired, NotAuthenticated, NotFound
-from apps.jobs import cancel, documents, listing, schemas, serializers, submit
-from apps.jobs.models import Attempt, Job, JobEvent
+from apps.jobs import cancel, documents, listing, reads, schemas, serializers, submit
+from apps.jobs.models import Job, JobEvent
 from apps.ledger import statements
 from apps.webhooks import signing
 
@@ -77,10 +77,8 @@ class JobDetail(APIView):
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         wait_s = _wait(request)
-        job = _job(request, job_id)
-        if wait_s and not job.has_ended:
-            job = _until_ended(request, job_id, wait_s)
-        return Response(documents.full(job, list(Attempt.objects.of(job))))
+        job = _until_ended(request, job_id, wait_s) if wait_s else _job(request, job_id)
+        return Response(documents.full(job, job.past))
 
 
 class JobCancel(APIView):
@@ -95,9 +93,7 @@ class JobCancel(APIView):
         job = _job(request, job_id)
         cancel.ask(job.pk)
         job = _job(request, job_id)
-        return Response(
-            documents.full(job, list(Attempt.objects.of(job))), status=200 if job.has_ended else 202
-        )
+        return Response(documents.full(job, job.past), status=200 if job.has_ended else 202)
 
 
 class JobEvents(APIView):
@@ -221,7 +217,7 @@ def _accepted(job: Job, *, replayed: bool) -> HttpResponse:
 
 def _job(request: Request, job_id: uuid.UUID) -> Job:
     """The caller's job; anybody else's does not exist here."""
-    job = Job.objects.filter(pk=job_id, user_id=_caller(request).user_id).first()
+    job = reads.of_user(job_id, _caller(request).user_id)
     if job is None:
         raise NotFound("There is no such job.")
     return job
@@ -257,9 +253,8 @@ def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:
             if news:
                 news.clear()
             job = _job(request, job_id)
-            attempts = list(Attempt.objects.of(job))
             connection.close()
-            data = json.dumps(documents.brief(job, attempts[-1] if attempts else None, clock.now()))
+            data = json.dumps(documents.brief(job, job.past[-1] if job.past else None, clock.now()))
             yield f"event: {'end' if job.has_ended else 'job'}\ndata: {data}\n\n"
             if job.has_ended or news is None:
                 return
