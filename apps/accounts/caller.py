@@ -25,6 +25,7 @@ class Limits:
     monthly_budget_usd: Decimal
     requests_per_minute: int
     concurrency: int
+    max_open_jobs: int
     max_quality: int
     prefers_cheapest: bool
 
@@ -40,6 +41,7 @@ class Caller:
     key_id: uuid.UUID
     scopes: frozenset[str]
     timezone: str
+    is_team_admin: bool
     tier: Limits
     key_expires_at: datetime | None
 
@@ -93,6 +95,7 @@ def _look_up(digest: bytes) -> Caller | None:
         key_id=key.id,
         scopes=frozenset(key.scopes),
         timezone=key.user.timezone,
+        is_team_admin=key.user.is_team_admin,
         tier=_limits(key.user.tier),
         key_expires_at=key.expires_at,
     )
@@ -104,6 +107,7 @@ def _limits(tier: Tier) -> Limits:
         monthly_budget_usd=tier.monthly_budget_usd,
         requests_per_minute=tier.requests_per_minute,
         concurrency=tier.concurrency,
+        max_open_jobs=tier.max_open_jobs,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
     )
