@@ -214,12 +214,34 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 # --- The platform -----------------------------------------------------------------------------
-# How each provider is reached. A provider without a key is not called.
+# How each provider is reached: the fields of its adapter. A provider without a key is not called.
 PROVIDERS: dict[str, dict[str, str]] = {
     "wavespeed": {
         "base_url": env.str("WAVESPEED_BASE_URL", default="https://api.wavespeed.ai"),
         "api_key": env.str("WAVESPEED_API_KEY", default=""),
         "webhook_secret": env.str("WAVESPEED_WEBHOOK_SECRET", default=""),
+    },
+    "replicate": {
+        "base_url": env.str("REPLICATE_BASE_URL", default="https://api.replicate.com"),
+        "api_key": env.str("REPLICATE_API_KEY", default=""),
+        "webhook_secret": env.str("REPLICATE_WEBHOOK_SECRET", default=""),
+    },
+    "fal": {
+        "base_url": env.str("FAL_BASE_URL", default="https://queue.fal.run"),
+        "api_key": env.str("FAL_API_KEY", default=""),
+        "jwks_url": env.str("FAL_JWKS_URL", default="https://rest.fal.ai/.well-known/jwks.json"),
+    },
+    "openai": {
+        "base_url": env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1"),
+        "api_key": env.str("OPENAI_API_KEY", default=""),
+    },
+    "stability": {
+        "base_url": env.str("STABILITY_BASE_URL", default="https://api.stability.ai"),
+        "api_key": env.str("STABILITY_API_KEY", default=""),
+    },
+    "elevenlabs": {
+        "base_url": env.str("ELEVENLABS_BASE_URL", default="https://api.elevenlabs.io"),
+        "api_key": env.str("ELEVENLABS_API_KEY", default=""),
     },
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)

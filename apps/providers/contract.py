@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,59 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Ticket:
-    """The provider's name for what it accepted: kept in our row, enough to ask again after a crash."""
+    """The provider's name for what it accepted: kept in our row, enough to ask again after a crash.
+
+    `details`: what else an adapter must know to ask, where the name alone does not lead to the task.
+    """
 
     task_id: str
+    details: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps({"task_id": self.task_id})
+        details = {"details": dict(self.details)} if self.details else {}
+        return json.dumps({"task_id": self.task_id, **details})
 
     @classmethod
     def from_json(cls, text: str) -> "Ticket":
-        return cls(task_id=json.loads(text)["task_id"])
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter that goes to the provider otherwise than asked; `sent` None: not at all."""
+
+    param: str
+    asked: Any
+    sent: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"param": self.param, "asked": self.asked, "sent": self.sent}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A request as a provider can take it: `request` holds what is sent, in our names; `changes` what differs
+    from what was asked."""
+
+    request: GenerationRequest
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a provider's protocol can do. Routing and recovery go by it.
+
+    idempotent: a submit sent twice with the same key buys once, so a lost answer may be asked for by sending again.
+    finds: `find` can tell what became of a submit. cancels: `cancel` takes work back unbilled.
+    webhooks: it tells the end. synchronous: `submit` waits for the result, and no ticket is ever given.
+    """
+
+    kinds: frozenset[str]
+    idempotent: bool = False
+    finds: bool = False
+    cancels: bool = False
+    webhooks: bool = False
+    synchronous: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +129,20 @@ class Adapter(Protocol):
     All but `parse_webhook` raise `errors.ProviderError`.
     """
 
-    def submit(self, request: GenerationRequest) -> Pending | Result: ...
+    capabilities: ClassVar[Capabilities]
+
+    def fit(self, request: GenerationRequest) -> Fitted:
+        """What of `request` the provider can be told. Pure. Raises ProviderError (unsupported) if it can't make
+        what is asked for: another kind, size, duration or number of outputs."""
+        ...
+
+    def ping(self) -> None:
+        """A free call that shows that the provider is up. Raises ProviderError if it is not."""
+        ...
+
+    def submit(self, request: GenerationRequest) -> Pending | Result:
+        """Places the order. `request` is one that `fit` gave."""
+        ...
 
     def poll(self, ticket: Ticket) -> Pending | Result: ...
 

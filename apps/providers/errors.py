@@ -11,6 +11,7 @@ class ErrorKind(StrEnum):
     SERVER_ERROR = "server_error"  # the provider answered that it failed
     AMBIGUOUS = "ambiguous"  # timeout or reset after the request may have been read, or a gateway's 502/504
     INVALID_REQUEST = "invalid_request"  # this provider does not take it, or does not have the model
+    UNSUPPORTED = "unsupported"  # the provider can't make this: nothing was sent
     AUTHENTICATION = "authentication"  # our key is not accepted
     INSUFFICIENT_FUNDS = "insufficient_funds"  # our account there is empty
     CONTENT_REJECTED = "content_rejected"  # refused by moderation
@@ -45,6 +46,7 @@ POLICIES: Final[dict[ErrorKind, Policy]] = {
     ErrorKind.SERVER_ERROR:       Policy(True,  True,      True,  "no",      True),
     ErrorKind.AMBIGUOUS:          Policy(False, False,     True,  "unknown", True),
     ErrorKind.INVALID_REQUEST:    Policy(False, True,      False, "no",      False),
+    ErrorKind.UNSUPPORTED:        Policy(False, True,      False, "no",      False),
     ErrorKind.AUTHENTICATION:     Policy(False, True,      False, "no",      True),
     ErrorKind.INSUFFICIENT_FUNDS: Policy(False, True,      False, "no",      True),
     ErrorKind.CONTENT_REJECTED:   Policy(False, False,     False, "no",      False),

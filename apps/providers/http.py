@@ -17,6 +17,8 @@ from django.conf import settings
 from apps.providers.errors import ErrorKind, ProviderError
 
 MAX_BYTES = 1_000_000
+# Of an answer that holds the result itself: a picture as base64 in JSON, or minutes of sound.
+MAX_RESULT_BYTES = 64_000_000
 
 # Raised before the first byte of the request can have left: nothing was bought.
 _UNSENT = (
@@ -47,32 +49,40 @@ class Answer:
 
 
 def exchange(
-    method: Literal["GET", "POST", "PUT"],
+    method: Literal["GET", "POST", "PUT", "DELETE"],
     url: str,
     *,
     headers: Mapping[str, str],
     content: bytes | None = None,
+    max_bytes: int = MAX_BYTES,
+    total_s: float | None = None,
 ) -> Answer:
-    """Any HTTP status is an answer. Raises ProviderError: connect (nothing was sent), ambiguous
-    (the provider may have read it) or malformed (more than 1 MB).
+    """Any HTTP status is an answer. `total_s`: for a call that waits for the result, how long it may take in all.
+
+    Raises ProviderError: connect (nothing was sent), ambiguous (the provider may have read it) or malformed (more
+    than `max_bytes`).
     """
+    timeout = client().timeout
+    if total_s:
+        timeout = httpx.Timeout(timeout, read=total_s)
+    ends_at = time.monotonic() + (total_s or settings.PROVIDER_READ_TIMEOUT_S)
     try:
-        with client().stream(method, url, headers=headers, content=content) as response:
-            return Answer(response.status_code, response.headers, _read(response))
+        with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
+            body = _read(response, max_bytes=max_bytes, ends_at=ends_at)
+            return Answer(response.status_code, response.headers, body)
     except (*_UNSENT, httpx.InvalidURL) as error:
         raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
     except httpx.TransportError as error:
         raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
     # httpx bounds the wait for each piece; a provider that drips must end as well.
-    ends_at = time.monotonic() + settings.PROVIDER_READ_TIMEOUT_S
     body = bytearray()
     for piece in response.iter_raw():
         body += piece
-        if len(body) > MAX_BYTES:
-            raise ProviderError(ErrorKind.MALFORMED, f"more than {MAX_BYTES} bytes")
+        if len(body) > max_bytes:
+            raise ProviderError(ErrorKind.MALFORMED, f"more than {max_bytes} bytes")
         if time.monotonic() > ends_at:
             raise ProviderError(ErrorKind.AMBIGUOUS, "the answer took too long to read")
     return bytes(body)

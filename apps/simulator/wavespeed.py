@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,135 +15,66 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from apps.simulator import connection, outputs
+from apps.simulator import outputs
+from apps.simulator.door import Door, Refusal, json_object, number, text
 from apps.simulator.engine import Task
-from apps.simulator.faults import UnknownFault
 from apps.simulator.orders import Order, kind_of
 from apps.simulator.provider import Provider
 
-PROTOCOL = "wavespeed"
 _SYNC_TIMEOUT = 5004
 _HEIGHTS = {"360p": (640, 360), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 _MAX_SIDE = 4096
-_MAX_BODY = 1_000_000
-
-
-class Refusal(Exception):
-    """An answer in the error envelope instead of a task."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, dict(headers or {})
-
-    def answer(self) -> Response:
-        return JSONResponse(
-            {"code": self.status, "message": self.message}, status_code=self.status, headers=self.headers
-        )
 
 
 def routes(provider: Provider) -> list[Route]:
     """The protocol's routes, and its webhooks made known to the engine."""
     door = _Door(provider)
-    provider.engine.announcers[PROTOCOL] = door.announce
     return [
         Route("/api/v3/webhook/secret", door.secret, methods=["GET"]),
         Route("/api/v3/predictions/{task_id}/result", door.result, methods=["GET"]),
         Route("/api/v3/predictions/{task_id}", door.result, methods=["GET"]),
-        Route("/api/v3/{model:path}", door.submit, methods=["POST"]),
+        Route("/api/v3/{model:path}", door.place, methods=["POST"]),
     ]
 
 
-class _Door:
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
+class _Door(Door):
+    protocol = "wavespeed"
 
-    async def submit(self, request: Request) -> Response:
-        model = request.path_params["model"]
-        raw = await request.body()
-        submit_id = self._provider.ledger.submit(
-            model=model,
-            idempotency_key=request.headers.get("idempotency-key"),
-            webhook_url=request.query_params.get("webhook"),
-            body_sha256=hashlib.sha256(raw).hexdigest(),
-            outcome="received",
+    async def place(self, request: Request) -> Response:
+        return await self.submit(request, request.path_params["model"])
+
+    def render(self, refusal: Refusal) -> Response:
+        return JSONResponse(
+            {"code": refusal.status, "message": refusal.message},
+            status_code=refusal.status,
+            headers=refusal.headers,
         )
-        try:
-            return await self._accept(request, model, raw, submit_id)
-        except Refusal as refusal:
-            self._provider.ledger.outcome(submit_id, str(refusal.status))
-            return refusal.answer()
 
-    async def _accept(self, request: Request, model: str, raw: bytes, submit_id: int) -> Response:
-        self._authenticate(request)
-        body = _read(raw)
-        order = self._order(model, body)
-        faults = self._strike(order)
-        if not await self._let_through(request, faults):
-            self._provider.ledger.outcome(submit_id, "reset" if "reset" in faults else "client gone")
-            return Response()
-        task = self._provider.engine.accept(
-            order,
-            protocol=PROTOCOL,
-            faults=faults,
-            base_url=str(request.base_url).rstrip("/"),
-            webhook_url=request.query_params.get("webhook"),
-        )
-        self._provider.ledger.outcome(submit_id, "accepted", task_id=task.id)
-        if "accept-reset" in faults:
-            return await self._reset_after(request, task)
-        if body.get("enable_sync_mode") is True:
-            return await self._when_ended(task)
-        return _success(_prediction(task))
+    def webhook_url(self, request: Request, raw: bytes) -> str | None:
+        return request.query_params.get("webhook")
 
-    def _authenticate(self, request: Request) -> None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        known = self._provider.options.api_keys
-        if scheme.lower() != "bearer" or not key.strip() or (known and key.strip() not in known):
-            raise Refusal(401, "Unauthorized: invalid API key")
-
-    def _order(self, model: str, body: dict[str, Any]) -> Order:
-        seed = _number(body, "seed", -1, low=-1, high=2**63 - 1)
+    def read(self, request: Request, model: str, raw: bytes) -> Order:
+        body = json_object(raw)
+        seed = number(body, "seed", -1, low=-1, high=2**63 - 1)
         width, height = _size(body, default=(640, 360) if kind_of(model) == "video" else (1024, 1024))
         return Order(
             model=model,
-            prompt=_prompt(body),
-            seed=int(seed) if seed >= 0 else self._provider.rng.randrange(2**31),
+            # Speech models of this provider call it text.
+            prompt=text(body, "prompt", "text"),
+            seed=int(seed) if seed >= 0 else self.provider.rng.randrange(2**31),
             width=width,
             height=height,
-            count=int(_number(body, "num_images" if "num_images" in body else "n", 1, low=1, high=16)),
-            duration_s=float(_number(body, "duration", 5, low=0.1, high=600)),
+            count=int(number(body, "num_images" if "num_images" in body else "n", 1, low=1, high=16)),
+            duration_s=float(number(body, "duration", 5, low=0.1, high=600)),
         )
 
-    def _strike(self, order: Order) -> dict[str, float | None]:
-        try:
-            return self._provider.faults.strike(prompt=order.prompt, model=order.model)
-        except UnknownFault as error:
-            raise Refusal(400, str(error)) from error
-
-    async def _let_through(self, request: Request, faults: dict[str, float | None]) -> bool:
-        """The faults that come before a task is accepted. Raises Refusal; False: nobody to answer."""
-        hang_s = faults.get("hang") or self._provider.knobs.hang_s
-        if "hang" in faults and not await connection.still_waits(request, hang_s):
-            return False
-        if "429" in faults:
-            retry_after_s = faults["429"] if faults["429"] is not None else 1
-            raise Refusal(429, "Too many requests", {"Retry-After": f"{retry_after_s:g}"})
-        if "500" in faults:
-            raise Refusal(500, "Internal server error")
-        if "reset" in faults:
-            await connection.reset(request)
-            return False
-        return True
-
-    async def _reset_after(self, request: Request, task: Task) -> Response:
-        if task.ended:
-            # Its end was to be told by the answer that now gets lost.
-            self._provider.engine.announce(task)
-        await connection.reset(request)
-        return Response()
+    async def accepted(self, request: Request, task: Task, raw: bytes) -> Response:
+        if json_object(raw).get("enable_sync_mode") is True:
+            return await self._when_ended(task)
+        return _success(_prediction(task))
 
     async def _when_ended(self, task: Task) -> Response:
-        await self._provider.engine.wait(task, self._provider.knobs.sync_timeout_s)
+        await self.provider.engine.wait(task, self.provider.knobs.sync_timeout_s)
         if task.ended:
             return _success(_prediction(task))
         return JSONResponse(
@@ -153,26 +83,26 @@ class _Door:
 
     async def result(self, request: Request) -> Response:
         try:
-            self._authenticate(request)
+            self.authenticate(request)
         except Refusal as refusal:
-            return refusal.answer()
-        task = self._provider.engine.get(request.path_params["task_id"])
-        return _success(_prediction(task)) if task else Refusal(404, "prediction not found").answer()
+            return self.render(refusal)
+        task = self.provider.engine.get(request.path_params["task_id"])
+        return _success(_prediction(task)) if task else self.render(Refusal(404, "prediction not found"))
 
     async def secret(self, request: Request) -> Response:
         try:
-            self._authenticate(request)
+            self.authenticate(request)
         except Refusal as refusal:
-            return refusal.answer()
-        return _success({"secret": self._provider.options.webhook_secret})
+            return self.render(refusal)
+        return _success({"secret": self.provider.options.webhook_secret})
 
     def announce(self, task: Task) -> None:
-        self._provider.webhooks.send(task, json.dumps(_prediction(task)).encode(), self._sign)
+        self.provider.webhooks.send(task, json.dumps(_prediction(task)).encode(), self._sign)
 
     def _sign(self, webhook_id: str, body: bytes) -> dict[str, str]:
         """Hex HMAC-SHA256 over `id.timestamp.body`; the secret is used as text, not base64-decoded."""
         timestamp = str(int(time.time()))
-        key = self._provider.options.webhook_secret.removeprefix("whsec_").encode()
+        key = self.provider.options.webhook_secret.removeprefix("whsec_").encode()
         digest = hmac.new(key, f"{webhook_id}.{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
         return {
             "content-type": "application/json",
@@ -202,26 +132,6 @@ def _prediction(task: Task) -> dict[str, Any]:
     }
 
 
-def _read(raw: bytes) -> dict[str, Any]:
-    if len(raw) > _MAX_BODY:
-        raise Refusal(413, "body too large")
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, "body is not JSON") from error
-    if not isinstance(body, dict):
-        raise Refusal(400, "body is not a JSON object")
-    return body
-
-
-def _prompt(body: dict[str, Any]) -> str:
-    # Speech models of this provider call it text.
-    prompt = body.get("prompt", body.get("text"))
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise Refusal(400, "prompt: required")
-    return prompt
-
-
 def _size(body: dict[str, Any], *, default: tuple[int, int]) -> tuple[int, int]:
     """From `size` "W*H", a video's `resolution`, or `width` and `height`."""
     size, resolution = body.get("size"), body.get("resolution")
@@ -235,15 +145,8 @@ def _size(body: dict[str, Any], *, default: tuple[int, int]) -> tuple[int, int]:
             raise Refusal(400, f"resolution: one of {', '.join(_HEIGHTS)}")
         width, height = _HEIGHTS[resolution]
     else:
-        width = int(_number(body, "width", default[0], low=1, high=_MAX_SIDE))
-        height = int(_number(body, "height", default[1], low=1, high=_MAX_SIDE))
+        width = int(number(body, "width", default[0], low=1, high=_MAX_SIDE))
+        height = int(number(body, "height", default[1], low=1, high=_MAX_SIDE))
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
         raise Refusal(400, f"size: each side 1 to {_MAX_SIDE}")
     return width, height
-
-
-def _number(body: dict[str, Any], name: str, default: float, *, low: float, high: float) -> float:
-    value = body.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise Refusal(400, f"{name}: a number from {low} to {high}")
-    return value

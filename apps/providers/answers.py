@@ -1,0 +1,95 @@
+"""Reading a provider's answer: what the protocols have in common.
+
+Each adapter knows its own envelope; which HTTP status means which kind of error, when a refusal is moderation, and
+how `Retry-After` is read, is the same everywhere.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from apps.core import clock
+from apps.providers.errors import ErrorKind, ProviderError
+from apps.providers.http import Answer
+
+_RETRY_AFTER_MAX_S = 600.0
+_QUOTED = 300
+
+_BY_STATUS: Final = {
+    400: ErrorKind.INVALID_REQUEST,
+    401: ErrorKind.AUTHENTICATION,
+    402: ErrorKind.INSUFFICIENT_FUNDS,
+    403: ErrorKind.AUTHENTICATION,
+    404: ErrorKind.INVALID_REQUEST,
+    408: ErrorKind.AMBIGUOUS,
+    429: ErrorKind.RATE_LIMITED,
+    # From a gateway: whether the request went further, nobody can say.
+    502: ErrorKind.AMBIGUOUS,
+    504: ErrorKind.AMBIGUOUS,
+}
+# Where moderation has no code of its own, it is told by its words.
+_REFUSALS = ("nsfw", "moderation", "sensitive content", "content policy", "safety filter", "safety system")
+
+
+def refusal(
+    status: int,
+    message: str,
+    *,
+    headers: Mapping[str, str],
+    kinds: Mapping[int, ErrorKind] | None = None,
+) -> ProviderError:
+    """The error of an answer with `status` (the HTTP status, or the code of an envelope) that is no success.
+
+    `kinds`: what a status means at this provider, where it differs. `headers` by lower-case name.
+    """
+    kind = {**_BY_STATUS, **(kinds or {})}.get(status)
+    if kind is None:
+        # What is no refusal and no failure (a redirect, a strange 2xx) may have been accepted.
+        server_error = ErrorKind.SERVER_ERROR if status >= 500 else ErrorKind.MALFORMED
+        kind = ErrorKind.INVALID_REQUEST if 400 <= status < 500 else server_error
+    if kind in (ErrorKind.INVALID_REQUEST, ErrorKind.AUTHENTICATION) and is_moderation(message):
+        kind = ErrorKind.CONTENT_REJECTED
+    return ProviderError(
+        kind, quoted(f"{status}: {message}"), retry_after_s=retry_after_s(headers.get("retry-after"))
+    )
+
+
+def quoted(text: str) -> str:
+    """As much of a provider's words as an attempt's row keeps."""
+    return text[:_QUOTED]
+
+
+def field(answer: Answer, name: str) -> str:
+    """A text field of an error's JSON body, or what there is instead."""
+    try:
+        return str(answer.json().get(name, ""))
+    except ProviderError:
+        return "no JSON"
+
+
+def is_moderation(message: str) -> bool:
+    return any(words in message.lower() for words in _REFUSALS)
+
+
+def is_address(url: object) -> bool:
+    """Whether an output can be fetched from there: what kind of address it may be, `core.http` decides."""
+    return isinstance(url, str) and url.startswith(("https://", "http://"))
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """Seconds or an HTTP date (RFC 9110, section 10.2.3), held to what a job can wait."""
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (_aware(parsedate_to_datetime(text)) - clock.now()).total_seconds()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), _RETRY_AFTER_MAX_S) if seconds == seconds else None
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=clock.now().tzinfo)
