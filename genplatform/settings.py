@@ -265,6 +265,8 @@ WAIT_MAX_S: int = env.int("WAIT_MAX_S", default=60)
 # It stays below the threads of a web process (genplatform/stack/processes.py), so that some are left to accept.
 WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=350)
 BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
+# A user or team is told once a period when this much of a limit is used.
+BUDGET_WARNING_PERCENTS: list[int] = env.list("BUDGET_WARNING_PERCENTS", cast=int, default=[80, 100])
 WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 # Delay before each further attempt, seconds: ten attempts over about 75 hours.
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
