@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from apps.accounts.models import ApiKey, Tier
 from apps.core import clock
+from apps.core.errors import NotAuthenticated
 
 # A revoked key stops working within this time.
 REMEMBERED_S = 1.0
@@ -50,6 +51,14 @@ def of(request: Request) -> Caller | None:
     """The caller of an API request, None on a public route."""
     user: object = request.user
     return user if isinstance(user, Caller) else None
+
+
+def required(request: Request) -> Caller:
+    """The caller; the permission class lets nobody else through to a view."""
+    found = of(request)
+    if found is None:
+        raise NotAuthenticated("Send an API key as 'Authorization: Bearer gp_…'")
+    return found
 
 
 def find(digest: bytes) -> Caller | None:
