@@ -128,9 +128,11 @@ CELERY_WORKER_MAX_TASKS_PER_CHILD = env.int("WORKER_MAX_TASKS_PER_CHILD", defaul
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": 60,
-    "unacked_restore_interval": 2,
-    "unacked_restore_throttle": 1,
+    # A ring in the hands of a worker that is killed is lost, and the sweep rings again: no copy of each message is
+    # kept in Redis until it is done. What a worker holds when it ends in peace it puts back.
+    "ack_emulation": False,
+    # One list for each queue instead of four: no ring is more urgent than another.
+    "priority_steps": [0],
     "max_connections": 400,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,

@@ -29,6 +29,8 @@ class Limits:
     max_open_jobs: int
     max_quality: int
     prefers_cheapest: bool
+    # Empty: all.
+    allowed_models: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +121,5 @@ def _limits(tier: Tier) -> Limits:
         max_open_jobs=tier.max_open_jobs,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
+        allowed_models=frozenset(tier.allowed_models),
     )

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import AbstractUser
@@ -18,6 +19,11 @@ def validate_timezone(value: str) -> None:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError) as error:
         raise ValidationError(f"{value!r} is not a time zone of the IANA database") from error
+
+
+def validate_slugs(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(slug, str) and slug for slug in value):
+        raise ValidationError('a list of names, e.g. ["fast-draft"]')
 
 
 class Tier(models.Model):
@@ -49,6 +55,12 @@ class Tier(models.Model):
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(10)],
         help_text="Best model quality allowed",
+    )
+    allowed_models = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_slugs],
+        help_text='The only models allowed, e.g. ["fast-draft", "clip"]; none: all up to the quality above',
     )
     prefers_cheapest = models.BooleanField(
         default=False, help_text="Take the cheapest model unless a request asks for a quality"
