@@ -14,7 +14,7 @@ from apps.core import clock, money
 from apps.core.ids import uuid7
 
 
-def _warning_percents() -> "ArrayField[list[int], list[int]]":
+def _warning_percents() -> "ArrayField[list[int] | None, list[int] | None]":
     percent = models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(100)])
     return ArrayField(
         percent,

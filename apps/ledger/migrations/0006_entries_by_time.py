@@ -8,7 +8,6 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0004_rate_buckets'),
         ('ledger', '0005_periods_are_complete'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0004_rate_buckets'),
+        ('accounts', '0001_initial'),
         ('webhooks', '0001_initial'),
     ]
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0002_tier_caps_and_team_timezone'),
+        ('accounts', '0003_tier_caps_and_team_timezone'),
     ]
 
     operations = [

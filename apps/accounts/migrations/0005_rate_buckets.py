@@ -12,5 +12,5 @@ DROP = "DROP TABLE accounts_ratebucket;"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0003_open_jobs_and_team_admins")]
+    dependencies = [("accounts", "0004_open_jobs_and_team_admins")]
     operations = [migrations.RunSQL(CREATE, DROP)]
