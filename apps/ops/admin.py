@@ -1,5 +1,5 @@
-"""The admin's first page, the alerts, what providers billed, and what Celery kept: results of periodic tasks and every
-failure, to look at."""
+"""The admin's first page, alerts, e-mails, what providers billed, and what Celery kept: results of periodic tasks and
+every failure, to look at."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from django_celery_results.models import GroupResult, TaskResult
 from apps.accounts.models import User
 from apps.core.admin import HistoryAdmin, Since, badge, usd
 from apps.ops import alerts
-from apps.ops.models import Alert, Bill, BillLine
+from apps.ops.models import Alert, Bill, BillLine, Email
 
 admin.site.index_title = "Today"
 admin.site.index_template = "ops/dashboard.html"
@@ -81,6 +81,20 @@ class AlertAdmin(HistoryAdmin):
     @admin.display(description="severity", ordering="severity")
     def level(self, alert: Alert) -> SafeString:
         return badge(alert.severity, _COLOURS[alert.severity])
+
+
+@admin.register(Email)
+class EmailAdmin(HistoryAdmin):
+    """Whom the platform wrote to; the address is on the user's page."""
+
+    list_display = ("created_at", "user", "subject", "attempts", "sent_at", "error")
+    list_filter = (Since,)
+    list_select_related = ("user",)
+    search_owner = "user"
+    search_ids = ("pk", "user_id")
+    search_help_text = "The id of an e-mail or a user, or a part of a user's name"
+    ordering = ("-id",)
+    fields = ("created_at", "user", "subject", "body", "attempts", "due_at", "sent_at", "error")
 
 
 @admin.register(Bill)

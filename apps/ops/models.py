@@ -60,6 +60,32 @@ class Alert(models.Model):
         return f"{self.kind}: {self.subject}"
 
 
+class Email(models.Model):
+    """Something to write to a user. `due_at` says when it is tried next; empty once it was sent or given up."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    subject = models.CharField(max_length=200)
+    body = models.TextField()
+    created_at = models.DateTimeField(default=clock.now)
+    due_at = models.DateTimeField(null=True, default=clock.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=100, blank=True, help_text="Of the last attempt")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(sent_at=None) | Q(due_at=None), name="email_is_sent_once"),
+        ]
+        indexes = [
+            # Serves the sweep: retries, and rings that were lost.
+            models.Index(fields=["due_at"], name="email_due", condition=Q(due_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject
+
+
 class Bill(models.Model):
     """One statement of a provider: it claims to list everything billed in `[starts_at, ends_at]`."""
 
