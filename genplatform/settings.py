@@ -248,6 +248,8 @@ PROVIDERS: dict[str, dict[str, str]] = {
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
+# A provider that answers with the result itself: the whole call, generation included.
+PROVIDER_RESULT_TIMEOUT_S: float = env.float("PROVIDER_RESULT_TIMEOUT_S", default=240.0)
 # Private and loopback addresses as callback or provider output targets: development only.
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)

@@ -31,6 +31,9 @@ _UNSENT = (
 )
 
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -49,7 +52,7 @@ class Answer:
 
 
 def exchange(
-    method: Literal["GET", "POST", "PUT", "DELETE"],
+    method: Method,
     url: str,
     *,
     headers: Mapping[str, str],
@@ -64,7 +67,7 @@ def exchange(
     """
     timeout = client().timeout
     if total_s:
-        timeout = httpx.Timeout(timeout, read=total_s)
+        timeout = httpx.Timeout(**{**timeout.as_dict(), "read": total_s})
     ends_at = time.monotonic() + (total_s or settings.PROVIDER_READ_TIMEOUT_S)
     try:
         with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
@@ -74,6 +77,14 @@ def exchange(
         raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
     except httpx.TransportError as error:
         raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+
+
+def form(fields: Mapping[str, str]) -> tuple[str, bytes]:
+    """The content type and the body of a multipart form."""
+    request = httpx.Request(
+        "POST", "http://form", files={name: (None, text) for name, text in fields.items()}
+    )
+    return request.headers["content-type"], request.read()
 
 
 def _read(response: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
