@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from apps.accounts.caller import Caller
 from apps.core import clock, http
 from apps.core.errors import DomainError, InvalidRequest
-from apps.jobs import leases, plans, settle
+from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
@@ -33,8 +33,8 @@ class Once:
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
 
-    Raises BudgetExceeded, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is stored or
-    held.
+    Raises BudgetExceeded, QueueFull, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is
+    stored or held.
     """
     try:
         if asked.callback_url:
@@ -77,6 +77,7 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
         amount_usd=planned.upper_bound_usd,
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
+    capacity.check(caller, expected_s=planned.model.expected_s_p50)
     leases.ring(job.pk)
 
 
