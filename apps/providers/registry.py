@@ -5,12 +5,17 @@ from collections.abc import Callable
 from django.conf import settings
 
 from apps.providers.adapters.openai import OpenAI
+from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
 from apps.providers.models import Provider
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed, "openai": OpenAI}
+ADAPTERS: dict[str, Callable[..., Adapter]] = {
+    "wavespeed": WaveSpeed,
+    "openai": OpenAI,
+    "stability": Stability,
+}
 
 
 def adapter(provider: str) -> Adapter:

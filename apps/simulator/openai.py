@@ -116,7 +116,7 @@ class _Pictures(_Door):
             duration_s=0,
         )
 
-    def filtered(self) -> Refusal:
+    def filtered(self, request: Request) -> Refusal:
         message = "Your request was rejected by the safety system. safety_violations=[sexual]."
         return _Refusal(400, message, code="moderation_blocked")
 
@@ -167,7 +167,7 @@ class _Speech(_Door):
             sound=sound,
         )
 
-    def filtered(self) -> Refusal:
+    def filtered(self, request: Request) -> Refusal:
         return _Refusal(
             400, "Your request was rejected by the safety system.", code="content_policy_violation"
         )

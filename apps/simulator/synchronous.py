@@ -28,7 +28,7 @@ class SynchronousDoor(Door):
         """What is said of a generation that failed."""
         return Refusal(500, "The server had an error while processing your request")
 
-    def filtered(self) -> Refusal:
+    def filtered(self, request: Request) -> Refusal:
         """What is said instead of an output that moderation stopped. Nothing is charged."""
         raise NotImplementedError
 
@@ -48,5 +48,5 @@ class SynchronousDoor(Door):
         if not await super()._let_through(request, faults):
             return False
         if "nsfw" in faults:
-            raise self.filtered()
+            raise self.filtered(request)
         return True
