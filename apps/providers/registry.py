@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from apps.providers.adapters.elevenlabs import ElevenLabs
 from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
@@ -15,6 +16,7 @@ ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "wavespeed": WaveSpeed,
     "openai": OpenAI,
     "stability": Stability,
+    "elevenlabs": ElevenLabs,
 }
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from apps.simulator import admin, openai, page, stability, wavespeed
+from apps.simulator import admin, elevenlabs, openai, page, stability, wavespeed
 from apps.simulator.outputs import MEDIA
 from apps.simulator.provider import Options, Provider
 
@@ -20,7 +20,7 @@ def build(options: Options) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         provider = Provider(options)
         # Routes need the provider, and the provider needs the running loop.
-        fronts = (openai, stability, wavespeed)
+        fronts = (elevenlabs, openai, stability, wavespeed)
         app.router.routes.extend([*_own(provider), *admin.routes(provider)])
         app.router.routes.extend(route for front in fronts for route in front.routes(provider))
         provider.engine.resume()
