@@ -14,7 +14,7 @@ from apps.simulator.door import Refusal, json_object, number, text
 from apps.simulator.engine import Task
 from apps.simulator.orders import Order
 from apps.simulator.provider import Provider
-from apps.simulator.synchronous import SynchronousDoor
+from apps.simulator.synchronous import SynchronousDoor, spoken_s
 
 _SPEECH_MODELS = (
     *("eleven_multilingual_v2", "eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_v3"),
@@ -25,10 +25,17 @@ _MAX_CHARACTERS = 40_000
 _STATUSES = {
     400: "invalid_request",
     401: "invalid_api_key",
+    402: "payment_required",
     404: "not_found",
-    429: "too_many_concurrent_requests",
+    429: "system_busy",
     500: "internal_server_error",
     503: "system_busy",
+}
+# Where the status is the code's.
+_REASONS = {
+    "quota": (401, "quota_exceeded"),
+    "concurrency": (429, "too_many_concurrent_requests"),
+    "moderation": (400, "content_against_policy"),
 }
 
 
@@ -48,6 +55,7 @@ def routes(provider: Provider) -> list[Route]:
 
 
 class _Door(SynchronousDoor):
+    protocol = "elevenlabs"
     # The endpoint is a part of the model's name, by which the simulator knows what to make of it.
     service: str
     models: tuple[str, ...]
@@ -63,9 +71,10 @@ class _Door(SynchronousDoor):
         return request.headers.get("xi-api-key", "").strip()
 
     def render(self, refusal: Refusal) -> Response:
-        code = getattr(refusal, "code", _STATUSES.get(refusal.status, "error"))
-        detail = {"status": code, "message": refusal.message}
-        return JSONResponse({"detail": detail}, status_code=refusal.status, headers=refusal.headers)
+        usual = refusal.status, _STATUSES.get(refusal.status, "error")
+        status, code = _REASONS.get(refusal.reason, usual)
+        detail = {"status": getattr(refusal, "code", code), "message": refusal.message}
+        return JSONResponse({"detail": detail}, status_code=status, headers=refusal.headers)
 
     def filtered(self, request: Request) -> Refusal:
         return _Refusal(400, "content_against_policy", "The text may violate our terms of use.")
@@ -78,8 +87,8 @@ class _Door(SynchronousDoor):
         left = {"tier": "creator", "character_count": 0, "character_limit": 1_000_000}
         return JSONResponse({"user_id": "simulated", "subscription": left})
 
-    async def deliver(self, request: Request, task: Task, raw: bytes) -> Response:
-        sound = await self.provider.outputs.fetch(task, 0)
+    def deliver(self, request: Request, task: Task, raw: bytes, files: list[bytes]) -> Response:
+        sound = files[0] if files else b""
         headers = {"character-cost": str(len(task.order.prompt)), "request-id": task.id}
         return Response(sound, media_type="audio/mpeg", headers=headers)
 
@@ -97,7 +106,6 @@ class _Door(SynchronousDoor):
 
 
 class _Speech(_Door):
-    protocol = "elevenlabs-speech"
     service = "text-to-speech"
     models = _SPEECH_MODELS
 
@@ -107,12 +115,11 @@ class _Speech(_Door):
         if len(voice_id) != _VOICE_ID_CHARACTERS or not voice_id.isalnum():
             raise _Refusal(404, "voice_not_found", f"A voice with voice_id {voice_id} was not found.")
         seed = int(number(body, "seed", self.provider.rng.randrange(2**31), low=0, high=2**32 - 1))
-        duration_s = self.spoken_s(text(body, "text"))
+        duration_s = spoken_s(text(body, "text"))
         return self.order(request, model, body, duration_s=duration_s, seed=seed)
 
 
 class _Sounds(_Door):
-    protocol = "elevenlabs-sounds"
     service = "sound-generation"
     models = _SOUND_MODELS
 

@@ -46,6 +46,8 @@ _NAMES = {
     429: "rate_limit_exceeded",
     500: "internal_error",
 }
+# What it says by status alone.
+_STATUSES = {"quota": 402, "moderation": 403}
 _FILTERED = "CONTENT_FILTERED"
 
 
@@ -82,9 +84,10 @@ class _Door(SynchronousDoor):
         if isinstance(refusal, _Filtered):
             nothing = Order("stable-image", "", seed=0, width=64, height=64, count=1, duration_s=0)
             return _picture(refusal.accepted, images.plain_png(nothing, "black"), "0", _FILTERED)
-        name = _NAMES.get(refusal.status, "error")
+        status = _STATUSES.get(refusal.reason, refusal.status)
+        name = _NAMES.get(status, "error")
         body = {"id": uuid.uuid4().hex, "name": name, "errors": [refusal.message]}
-        return JSONResponse(body, status_code=refusal.status, headers=refusal.headers)
+        return JSONResponse(body, status_code=status, headers=refusal.headers)
 
     def read(self, request: Request, model: str, raw: bytes) -> Order:
         service = request.path_params["service"]
@@ -114,8 +117,8 @@ class _Door(SynchronousDoor):
     def filtered(self, request: Request) -> Refusal:
         return _Filtered(_accepted_type(request))
 
-    async def deliver(self, request: Request, task: Task, raw: bytes) -> Response:
-        picture = await self.provider.outputs.fetch(task, 0)
+    def deliver(self, request: Request, task: Task, raw: bytes, files: list[bytes]) -> Response:
+        picture = files[0] if files else b""
         return _picture(_accepted_type(request), picture, str(task.order.seed), "SUCCESS")
 
 
