@@ -92,7 +92,9 @@ class _Door(SynchronousDoor):
         headers = {"character-cost": str(len(task.order.prompt)), "request-id": task.id}
         return Response(sound, media_type="audio/mpeg", headers=headers)
 
-    def order(self, request: Request, model: str, body: dict[str, Any], *, duration_s: float, seed: int) -> Order:
+    def order(
+        self, request: Request, model: str, body: dict[str, Any], *, duration_s: float, seed: int
+    ) -> Order:
         """Raises Refusal."""
         said = text(body, "text")
         if body["model_id"] not in self.models:

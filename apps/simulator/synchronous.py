@@ -4,8 +4,6 @@ The task lives on without its client, as a real provider's does: it ends and is 
 Faults of a download are faults of the answer here.
 """
 
-from abc import abstractmethod
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,13 +18,13 @@ _SPOKEN_S = 0.06
 
 
 class SynchronousDoor(Door):
-    @abstractmethod
     def deliver(self, request: Request, task: Task, raw: bytes, files: list[bytes]) -> Response:
         """The answer with the finished task's outputs, of which a fault may leave none."""
+        raise NotImplementedError
 
-    @abstractmethod
     def filtered(self, request: Request) -> Refusal:
         """What is said instead of an output that moderation stopped. Nothing is charged."""
+        raise NotImplementedError
 
     async def accepted(self, request: Request, task: Task, raw: bytes) -> Response:
         await self.provider.engine.wait(task, _FOREVER_S)
@@ -39,7 +37,9 @@ class SynchronousDoor(Door):
         """The answer was the announcement."""
 
     async def _file(self, task: Task, index: int) -> bytes:
-        return downloads.HTML if "html-output" in task.faults else await self.provider.outputs.fetch(task, index)
+        return (
+            downloads.HTML if "html-output" in task.faults else await self.provider.outputs.fetch(task, index)
+        )
 
     async def _let_through(self, request: Request, struck: dict[str, float | None]) -> bool:
         if not await super()._let_through(request, struck):

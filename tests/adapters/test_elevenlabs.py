@@ -21,12 +21,16 @@ def adapter(simulator: Simulator) -> ElevenLabs:
     return ElevenLabs(f"{simulator.base_url}/elevenlabs", simulator.api_key)
 
 
-def say(prompt: str = "Good morning.", *, model: str = "eleven_multilingual_v2", **params: Any) -> GenerationRequest:
+def say(
+    prompt: str = "Good morning.", *, model: str = "eleven_multilingual_v2", **params: Any
+) -> GenerationRequest:
     return GenerationRequest("attempt-1", "audio", model, prompt, params)
 
 
 @pytest.mark.parametrize("voice", ["aria", "liam", "sora", "noor", None])
-def test_speech_comes_as_mp3(adapter: ElevenLabs, simulator: Simulator, tmp_path: Path, voice: str | None) -> None:
+def test_speech_comes_as_mp3(
+    adapter: ElevenLabs, simulator: Simulator, tmp_path: Path, voice: str | None
+) -> None:
     result = bought(adapter, say("It takes about three seconds to say all of this.", voice=voice))
     assert result.ticket is None
     found = decoded(result.outputs[0].data, "audio", "audio/mpeg", tmp_path)
@@ -106,7 +110,9 @@ def test_a_refused_submit_has_its_kind(adapter: ElevenLabs, model: str, prompt: 
 
 @pytest.mark.parametrize("fault", ["500", "429", "reset", "accept-reset", "hang", "failed"])
 @pytest.mark.usefixtures("impatient")
-def test_a_submit_is_sent_once_whatever_happens(adapter: ElevenLabs, simulator: Simulator, fault: str) -> None:
+def test_a_submit_is_sent_once_whatever_happens(
+    adapter: ElevenLabs, simulator: Simulator, fault: str
+) -> None:
     refused(adapter, say(f"x [fault:{fault}]"))
     assert len(simulator.ledger()["submits"]) == 1
 
@@ -165,7 +171,10 @@ def error(status: int, code: str, *, name: str = "status") -> Answer:
         (error(429, "system_busy"), ErrorKind.SERVER_ERROR),
         (error(429, "a new word"), ErrorKind.RATE_LIMITED),
         (error(503, "system_busy"), ErrorKind.SERVER_ERROR),
-        (Answer(status=422, body=b'{"detail":[{"loc":["text"],"msg":"missing"}]}'), ErrorKind.INVALID_REQUEST),
+        (
+            Answer(status=422, body=b'{"detail":[{"loc":["text"],"msg":"missing"}]}'),
+            ErrorKind.INVALID_REQUEST,
+        ),
         (Answer(status=400, body=b'{"detail":"no"}'), ErrorKind.INVALID_REQUEST),
         (Answer(status=502, body=b"<html>nginx</html>"), ErrorKind.AMBIGUOUS),
         (Answer(status=504), ErrorKind.AMBIGUOUS),

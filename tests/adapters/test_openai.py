@@ -147,6 +147,8 @@ def test_every_size_it_fits_is_one_the_provider_takes(
         ("x [fault:500]", ErrorKind.SERVER_ERROR),
         ("x [fault:failed]", ErrorKind.SERVER_ERROR),
         ("x [fault:429=7]", ErrorKind.RATE_LIMITED),
+        ("x [fault:429-quota]", ErrorKind.INSUFFICIENT_FUNDS),
+        ("x [fault:refused]", ErrorKind.CONTENT_REJECTED),
         ("x [fault:reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:accept-reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:nsfw]", ErrorKind.CONTENT_REJECTED),

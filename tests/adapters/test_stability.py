@@ -104,6 +104,8 @@ def test_what_it_cannot_make_is_refused_before_anything_is_sent(request_: Genera
         ("x [fault:500]", ErrorKind.SERVER_ERROR),
         ("x [fault:failed]", ErrorKind.SERVER_ERROR),
         ("x [fault:429=7]", ErrorKind.RATE_LIMITED),
+        ("x [fault:429-quota]", ErrorKind.INSUFFICIENT_FUNDS),
+        ("x [fault:refused]", ErrorKind.CONTENT_REJECTED),
         ("x [fault:reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:accept-reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:nsfw]", ErrorKind.CONTENT_REJECTED),

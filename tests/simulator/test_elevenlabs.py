@@ -20,7 +20,9 @@ def client(simulator: Simulator) -> Any:
 
 
 def test_speech_comes_as_mp3_and_costs_its_characters(client: httpx.Client, simulator: Simulator) -> None:
-    answer = client.post(f"/text-to-speech/{ARIA}", json={"text": "Good morning.", "model_id": SPEECH, "seed": 3})
+    answer = client.post(
+        f"/text-to-speech/{ARIA}", json={"text": "Good morning.", "model_id": SPEECH, "seed": 3}
+    )
     assert (answer.headers["content-type"], answer.headers["character-cost"]) == ("audio/mpeg", "13")
     assert answer.content.startswith(b"ID3")
     assert [charge["amount_usd"] for charge in simulator.ledger()["charges"]] == ["0.00039"]
@@ -38,8 +40,18 @@ def test_a_sound_comes_as_mp3(client: httpx.Client) -> None:
         (f"text-to-speech/{ARIA}", {"text": " ", "model_id": SPEECH}, 400, "invalid_request"),
         (f"text-to-speech/{ARIA}", {"text": "x", "model_id": "tts-1"}, 400, "model_not_found"),
         ("text-to-speech/aria", {"text": "x", "model_id": SPEECH}, 404, "voice_not_found"),
-        (f"text-to-speech/{ARIA}?output_format=ogg", {"text": "x", "model_id": SPEECH}, 400, "invalid_output_format"),
-        ("sound-generation", {"text": "x", "model_id": SOUND, "duration_seconds": 31}, 400, "invalid_request"),
+        (
+            f"text-to-speech/{ARIA}?output_format=ogg",
+            {"text": "x", "model_id": SPEECH},
+            400,
+            "invalid_output_format",
+        ),
+        (
+            "sound-generation",
+            {"text": "x", "model_id": SOUND, "duration_seconds": 31},
+            400,
+            "invalid_request",
+        ),
         ("sound-generation", {"text": "x [fault:429]", "model_id": SOUND}, 429, "system_busy"),
         ("sound-generation", {"text": "x [fault:429-quota]", "model_id": SOUND}, 401, "quota_exceeded"),
         (

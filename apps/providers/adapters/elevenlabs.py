@@ -138,14 +138,14 @@ def _fit_sound(request: GenerationRequest) -> Fitted:
 
 def _speech(request: GenerationRequest) -> tuple[str, dict[str, Any]]:
     voice = _VOICES[request.params.get("voice", _DEFAULT_VOICE)]
-    body = {"text": request.prompt, "model_id": request.model}
+    body: dict[str, Any] = {"text": request.prompt, "model_id": request.model}
     if (seed := request.params.get("seed")) is not None:
         body["seed"] = seed
     return f"text-to-speech/{quote(voice, safe='')}", body
 
 
 def _sound(request: GenerationRequest) -> tuple[str, dict[str, Any]]:
-    body = {"text": request.prompt, "model_id": request.model}
+    body: dict[str, Any] = {"text": request.prompt, "model_id": request.model}
     if (duration_s := request.params.get("duration_s")) is not None:
         body["duration_seconds"] = float(duration_s)
     return "sound-generation", body
