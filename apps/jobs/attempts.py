@@ -134,6 +134,7 @@ def failed(
                 reference=job.pk,
                 amount_usd=attempt.price_usd,
                 reason=f"attempt {attempt.number}: {error.kind}",
+                price_id=attempt.price_id,
             )
 
 

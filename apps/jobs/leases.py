@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from apps.core import bell, clock, rows
-from apps.jobs.models import Job
+from apps.jobs.models import Attempt, Job
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +32,7 @@ _MUST_QUEUE = """
  AND NOT jobs_place_is_free(j.user_id))
 """
 
-_CLAIM = f"""
-UPDATE jobs_job j
+_CLAIM = f"""UPDATE jobs_job j
 SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, due_at = %(expires_at)s,
     started_at = COALESCE(j.started_at, %(now)s),
     -- Nobody left this lease, it ran out: the last holder died or hung.
@@ -41,8 +40,15 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
   AND NOT {_MUST_QUEUE}
-RETURNING j.*
-"""  # noqa: S608 - only our own constants are interpolated
+RETURNING j.*"""  # noqa: S608 - only our own constants are interpolated
+
+# The job and, in the same glance, what was tried for it so far.
+_CLAIM_AND_LOOK = f"""
+WITH j AS ({_CLAIM})
+SELECT {rows.columns(Job, "j")}, {rows.columns(Attempt, "a")}
+FROM j LEFT JOIN jobs_attempt a ON a.job_id = j.id ORDER BY a.number
+"""  # noqa: S608
+_JOB_COLUMNS = len(Job._meta.concrete_fields)
 
 _POSTPONE = f"""
 UPDATE jobs_job j SET due_at = %(later)s, rung_at = NULL
@@ -94,8 +100,8 @@ def held(job_id: uuid.UUID) -> Iterator[Job | None]:
 
 
 def claim(job_id: uuid.UUID) -> Job | None:
-    """The job, ours until its lease runs out; None if it is not due, is someone else's, or must queue behind others
-    of its user."""
+    """The job with its `past`, ours until its lease runs out; None if it is not due, is someone else's, or must queue
+    behind others of its user."""
     at = clock.now()
     values = {
         "id": job_id,
@@ -103,10 +109,15 @@ def claim(job_id: uuid.UUID) -> Job | None:
         "now": at,
         "expires_at": at + timedelta(seconds=settings.JOB_LEASE_S),
     }
-    for job in Job.objects.raw(_CLAIM, values):
-        return job
-    _postpone(job_id, at)
-    return None
+    found = rows.select(_CLAIM_AND_LOOK, values)
+    if not found:
+        _postpone(job_id, at)
+        return None
+    job = rows.make(Job, found[0][:_JOB_COLUMNS])
+    tried = (row[_JOB_COLUMNS:] for row in found)
+    # A job without attempts comes with one that has no id.
+    job.past = [rows.make(Attempt, row) for row in tried if row[0] is not None]
+    return job
 
 
 def leave(job: Job, *, next_at: datetime, ring: str | None = None) -> bool:

@@ -19,7 +19,7 @@ from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Billed, CachePolicy, JobStatus
-from apps.ledger import holds
+from apps.ledger import holds, usage
 from apps.webhooks import emit
 
 _END = """
@@ -41,7 +41,7 @@ def complete(
     ) as ended:
         if ended:
             attempts.accepted(attempt, quality=quality)
-            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charged = charge(job, attempt)
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
                 job.cost_usd = charged
@@ -83,8 +83,24 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
     with _ending(job, JobStatus.CANCELED, cost_usd=attempt.price_usd) as ended:
         if ended:
             attempts.canceled(attempt, billed=Billed.YES)
-            holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charge(job, attempt)
     return ended
+
+
+def charge(job: Job, attempt: Attempt) -> Decimal:
+    """Captures the attempt's price and records what it bought. In the caller's transaction; returns what the user
+    pays."""
+    charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd, price_id=attempt.price_id)
+    usage.record(
+        reference=job.pk,
+        kind=job.type,
+        model=attempt.model,
+        provider=attempt.provider,
+        cost_usd=charged,
+        estimated_usd=job.estimated_cost_usd,
+        generation_ms=int(attempt.latency_s(clock.now()) * 1000),
+    )
+    return charged
 
 
 @contextmanager
@@ -152,8 +168,8 @@ def announce_to(job: Job) -> None:
     )
 
 
-def insert_cached(job: Job, hit: Hit) -> None:
-    """A job that ends as it is accepted: its result was there. One statement, unless somebody is to be told."""
+def insert_cached(job: Job, hit: Hit, *, timezone: str) -> None:
+    """A job that ends as it is accepted: its result was there. `timezone`: of the user whose month it counts in."""
     job.status, job.outputs, job.saved_usd, job.cached_from = (
         JobStatus.COMPLETED,
         hit.outputs,
@@ -161,12 +177,19 @@ def insert_cached(job: Job, hit: Hit) -> None:
         hit.source_id,
     )
     job.due_at, job.rung_at, job.started_at, job.finished_at = None, None, job.created_at, clock.now()
-    if not job.callback_url:
-        insert(job)
-        return
     with transaction.atomic(durable=True):
         insert(job)
-        announce_to(job)
+        usage.record_cached(
+            user_id=job.user_id,
+            timezone=timezone,
+            reference=job.pk,
+            kind=job.type,
+            model=job.model,
+            estimated_usd=job.estimated_cost_usd,
+            saved_usd=hit.cost_usd,
+        )
+        if job.callback_url:
+            announce_to(job)
 
 
 def insert(job: Job) -> None:

@@ -141,7 +141,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
         hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
     try:
         if hit:
-            settle.insert_cached(job, hit)
+            settle.insert_cached(job, hit, timezone=caller.timezone)
         else:
             _insert_queued(job, caller, planned)
     except IntegrityError:

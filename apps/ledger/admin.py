@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from apps.core import clock
 from apps.core.admin import BoundedPaginator, HistoryAdmin, ModelAdmin, Since, badge, usd
-from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold
+from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold, Scope, TeamBudget
 
 _COLOURS: dict[str, str] = {Hold.State.HELD: "info", Hold.State.CAPTURED: "success"}
 
@@ -51,13 +51,17 @@ class CurrentFilter(admin.SimpleListFilter):
 
 @admin.register(BudgetPeriod)
 class BudgetPeriodAdmin(HistoryAdmin):
-    list_display = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
-    list_filter = (CurrentFilter,)
-    list_select_related = ("user__tier", "user__budget")
+    list_display = ("owner", "scope", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
+    list_filter = (CurrentFilter, "scope")
+    list_select_related = ("user__tier", "user__budget", "team")
     search_owner = "user"
     search_ids = ("user_id",)
     ordering = ("-id",)
-    fields = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
+    fields = ("owner", "scope", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
+
+    @admin.display(description="of")
+    def owner(self, period: BudgetPeriod) -> str:
+        return str(period.user or period.team)
 
     @admin.display(description="spent", ordering="spent_usd")
     def spent(self, period: BudgetPeriod) -> str:
@@ -79,19 +83,27 @@ class BudgetPeriodAdmin(HistoryAdmin):
     @admin.display(description="booked")
     def booked(self, period: BudgetPeriod) -> SafeString:
         pages = (("Holds", "ledger_hold"), ("Entries", "ledger_entry"))
+        column = {Scope.USER_DAY: "day_period", Scope.TEAM_MONTH: "team_period"}.get(
+            Scope(period.scope), "period"
+        )
         rows = (
-            (f"{reverse(f'admin:{page}_changelist')}?period__id__exact={period.pk}", title)
+            (f"{reverse(f'admin:{page}_changelist')}?{column}__id__exact={period.pk}", title)
             for title, page in pages
         )
         return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', rows)
 
 
 def _limit(period: BudgetPeriod) -> Decimal | None:
-    """The user's own limit, else the tier's, as admission reads it."""
-    if own := getattr(period.user, "budget", None):
-        limit: Decimal = own.limit_usd
-        return limit
-    return period.user.tier.monthly_budget_usd if period.user.tier else None
+    """The owner's own limit, else the tier's, as admission reads it; None: it has none."""
+    if period.user is None:
+        team = TeamBudget.objects.filter(team_id=period.team_id).first()
+        return team.limit_usd if team else None
+    own, tier = getattr(period.user, "budget", None), period.user.tier
+    names = ("limit_usd", "monthly_budget_usd")
+    if period.scope == Scope.USER_DAY:
+        names = ("daily_limit_usd", "daily_budget_usd")
+    limit: Decimal | None = getattr(own, names[0], None)
+    return getattr(tier, names[1], None) if limit is None else limit
 
 
 @admin.register(Hold)
@@ -109,7 +121,7 @@ class HoldAdmin(HistoryAdmin):
 
     @admin.display(description="user")
     def user(self, hold: Hold) -> str:
-        return hold.period.user.username
+        return str(hold.period.user)
 
     @admin.display(description="state", ordering="state")
     def status(self, hold: Hold) -> SafeString:
@@ -137,7 +149,7 @@ class EntryAdmin(HistoryAdmin):
 
     @admin.display(description="user")
     def user(self, entry: Entry) -> str:
-        return entry.period.user.username
+        return str(entry.user)
 
     @admin.display(description="amount", ordering="amount_usd")
     def amount(self, entry: Entry) -> str:
