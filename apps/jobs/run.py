@@ -94,7 +94,7 @@ def _await_news(job: Job, attempt: Attempt) -> None:
 
     Its ring may be lost as well, so the inbox is looked into now and then.
     """
-    if ticket := inbox.ticket(attempt.provider, attempt.pk):
+    if ticket := inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model):
         attempts.found(attempt, ticket)
         attempt.ticket = ticket.to_json()
         _poll(job, attempt)

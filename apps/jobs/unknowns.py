@@ -41,7 +41,7 @@ def resolve(attempt_id: uuid.UUID) -> None:
 
 def _ask(attempt: Attempt) -> Billed:
     known = Ticket.from_json(attempt.ticket) if attempt.ticket else None
-    ticket = known or inbox.ticket(attempt.provider, attempt.pk)
+    ticket = known or inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
     if ticket is None:
         return Billed.UNKNOWN
     try:

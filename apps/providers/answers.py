@@ -34,6 +34,8 @@ _BY_STATUS: Final = {
 }
 # Where moderation has no code of its own, it is told by its words.
 _REFUSALS = ("nsfw", "moderation", "sensitive content", "content policy", "safety filter", "safety system")
+# A 429 that no waiting helps against.
+_SPENT = ("billing", "balance", "insufficient credit")
 
 
 def refusal(
@@ -56,6 +58,8 @@ def refusal(
         kind = ErrorKind.INVALID_REQUEST if 400 <= status < 500 else server_error
     if kind in (ErrorKind.INVALID_REQUEST, ErrorKind.AUTHENTICATION) and is_moderation(message):
         kind = ErrorKind.CONTENT_REJECTED
+    if kind == ErrorKind.RATE_LIMITED and any(words in message.lower() for words in _SPENT):
+        kind = ErrorKind.INSUFFICIENT_FUNDS
     return ProviderError(
         kind, quoted(f"{status}: {message}"), retry_after_s=retry_after_s(headers.get("retry-after"))
     )

@@ -31,6 +31,9 @@ _UNSENT = (
 )
 
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -49,7 +52,7 @@ class Answer:
 
 
 def exchange(
-    method: Literal["GET", "POST", "PUT", "DELETE"],
+    method: Method,
     url: str,
     *,
     headers: Mapping[str, str],

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from django.conf import settings
 
 from apps.providers.adapters.elevenlabs import ElevenLabs
+from apps.providers.adapters.fal import Fal
 from apps.providers.adapters.openai import OpenAI
+from apps.providers.adapters.replicate import Replicate
 from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
@@ -14,6 +16,8 @@ from apps.providers.models import Provider
 
 ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "wavespeed": WaveSpeed,
+    "replicate": Replicate,
+    "fal": Fal,
     "openai": OpenAI,
     "stability": Stability,
     "elevenlabs": ElevenLabs,

@@ -175,7 +175,7 @@ class Door:
 
     def _by_chance(self, model: str) -> dict[str, float | None]:
         knobs, rng = self.provider.knobs, self.provider.rng
-        rates = [rate for part, rate in knobs.error_rates.items() if part == self.protocol or part in model]
+        rates = [rate for part, rate in knobs.error_rates.items() if part in self.protocol or part in model]
         if not rates or not knobs.error_mix or rng.random() >= max(rates):
             return {}
         rule = faults.parse(rng.choice(knobs.error_mix))

@@ -17,7 +17,7 @@ class Knobs:
     drawing: "tiny" delivers a 64x64 PNG, so that a benchmark does not measure the drawing.
     concurrency: generations at once; the rest wait in a queue.
     dead: the protocols ("wavespeed", …) whose every request, pings too, is reset or answered 500.
-    error_rates: by protocol or part of a model's name, the share of submits that a fault of `error_mix` strikes.
+    error_rates: by part of a protocol's or a model's name, the share of submits that a fault of `error_mix` strikes.
     prices: USD by a part of the model's name: for an image, a second of video, 1,000 characters of speech.
     """
 
@@ -61,9 +61,9 @@ class Knobs:
             raise ValueError(f"{name}: expected {wanted.__name__}")
         if name == "drawing" and value not in ("full", "tiny"):
             raise ValueError('drawing: "full" or "tiny"')
-        if name == "error_rates" and not all(_is_share(share) for share in value.values()):
+        if isinstance(value, dict) and name == "error_rates" and not all(map(_is_share, value.values())):
             raise ValueError("error_rates: numbers from 0 to 1")
-        if name == "error_mix":
+        if isinstance(value, list) and name == "error_mix":
             for spec in value:
                 faults.parse(str(spec))
         if (isinstance(value, int | float) and value < 0) or (name == "concurrency" and value < 1):

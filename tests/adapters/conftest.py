@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from apps.providers import http
+from apps.providers import http, signatures
 from tests.fakes import simulator as fake
 from tests.fakes.receiver import Receiver
 
@@ -27,3 +27,9 @@ def impatient(settings: Any) -> Iterator[None]:
     yield
     http.client().close()
     http.client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_known() -> None:
+    """Public keys are fetched anew: they may be fetched again only after a minute."""
+    signatures.published.cache_clear()
