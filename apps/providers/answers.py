@@ -36,6 +36,7 @@ _BY_STATUS: Final = {
 _REFUSALS = ("nsfw", "moderation", "sensitive content", "content policy", "safety filter", "safety system")
 # A 429 that no waiting helps against.
 _SPENT = ("billing", "balance", "insufficient credit")
+_NO_FILE = ("text/html", "application/json")
 
 
 def refusal(
@@ -76,6 +77,19 @@ def field(answer: Answer, name: str) -> str:
         return str(answer.json().get(name, ""))
     except ProviderError:
         return "no JSON"
+
+
+def file(answer: Answer) -> bytes:
+    """The file that an answer is, where the protocol sends no JSON around it.
+
+    What it is, its first bytes will tell. Raises ProviderError: malformed (it says that it is a page or JSON: somebody
+    else answered, and whether anything was bought is unknown) or bad_output (empty).
+    """
+    if answer.headers.get("content-type", "").startswith(_NO_FILE):
+        raise ProviderError(ErrorKind.MALFORMED, f"HTTP {answer.status} without the file")
+    if not answer.body:
+        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty file")
+    return answer.body
 
 
 def is_moderation(message: str) -> bool:

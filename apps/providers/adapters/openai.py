@@ -72,12 +72,10 @@ class OpenAI:
 
     def submit(self, request: GenerationRequest) -> Pending | Result:
         if request.kind == "image":
-            answer = self._generate("images/generations", _image(request))
+            answer = self._generate("images/generations", request, _image(request))
             return Result(None, _pictures(answer.json()), inference_ms=_inference_ms(answer.headers))
-        answer = self._generate("audio/speech", _speech(request))
-        if not answer.body:
-            raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty sound")
-        return Result(None, (Output(data=answer.body),), inference_ms=_inference_ms(answer.headers))
+        answer = self._generate("audio/speech", request, _speech(request))
+        return Result(None, (Output(data=answers.file(answer)),), inference_ms=_inference_ms(answer.headers))
 
     def poll(self, ticket: Ticket) -> Pending | Result:
         """There are no tickets: the submit was answered with the result."""
@@ -92,11 +90,17 @@ class OpenAI:
     def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
         raise WebhookRejected("the provider announces nothing of what we ask of it")
 
-    def _generate(self, path: str, body: dict[str, Any]) -> http.Answer:
+    def _generate(self, path: str, request: GenerationRequest, body: dict[str, Any]) -> http.Answer:
+        headers = {
+            **self._headers(),
+            "content-type": "application/json",
+            # Nothing is promised for it, but it names the attempt in the provider's logs.
+            "idempotency-key": request.attempt_id,
+        }
         answer = http.exchange(
             "POST",
             f"{self.base_url}/{path}",
-            headers={**self._headers(), "content-type": "application/json"},
+            headers=headers,
             content=json.dumps(body).encode(),
             max_bytes=http.MAX_RESULT_BYTES,
             total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
