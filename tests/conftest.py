@@ -10,6 +10,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from apps.core import notify
+from apps.providers import registry
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
@@ -37,6 +38,11 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
+
+
+@pytest.fixture(autouse=True)
+def _no_switch_remembered() -> None:
+    registry.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,9 +7,11 @@ process holds, so that a slow provider or a large download loses none.
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -58,7 +60,7 @@ WHERE j.id = %(id)s AND j.status = 'queued' AND j.due_at <= %(now)s AND {_MUST_Q
 _LEAVE = """
 UPDATE jobs_job SET lease_expires_at = NULL, rung_at = %(rung_at)s,
     due_at = CASE WHEN due_at < lease_expires_at THEN due_at ELSE %(next_at)s END
-WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
+WHERE id = %(job_id)s AND lease = %(lease)s AND status = 'running'
 """
 
 _WAKE_NEXT = """
@@ -120,14 +122,25 @@ def claim(job_id: uuid.UUID) -> Job | None:
     return job
 
 
-def leave(job: Job, *, next_at: datetime, ring: str | None = None) -> bool:
+def leave(
+    job: Job,
+    *,
+    next_at: datetime,
+    ring: str | None = None,
+    noting: str = "",
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
     """Gives the job back until `next_at`, and rings `ring` if the next step is to be taken at once.
 
     A nudge that came while we held the job (its `due_at` lies before the lease's end) makes it due now.
-    False if the lease was lost: nothing is written.
+    False if the lease was lost: the job is not touched.
+    `noting`: another constant statement, with its `values`, carried out in the same one, also if the lease was lost.
     """
     rung_at = clock.now() if ring else None
-    left = rows.execute(_LEAVE, {"id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at})
+    left = rows.execute(
+        f"WITH noted AS ({noting}) {_LEAVE}" if noting else _LEAVE,
+        {"job_id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at, **values},
+    )
     if left and ring:
         bell.ring(ring, id=job.pk, queue=_QUEUE[ring])
     return bool(left)
@@ -145,11 +158,8 @@ def ring(job_id: uuid.UUID) -> None:
 
 def wake_next(user_id: uuid.UUID) -> None:
     """Rings for the oldest job of the user that waits for one of the user's places."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()})
-        row = cursor.fetchone()
-    if row:
-        ring(row[0])
+    for (job_id,) in rows.select(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()}):
+        ring(job_id)
 
 
 def _postpone(job_id: uuid.UUID, at: datetime) -> None:

@@ -13,10 +13,13 @@ from apps.core import clock, money
 from apps.core.ids import uuid7
 
 
-def _warning_percents() -> "ArrayField[list[int], list[int]]":
+def _warning_percents() -> "ArrayField[list[int] | None, list[int] | None]":
     percent = models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(100)])
     return ArrayField(
-        percent, null=True, blank=True, help_text="Percent used at which to warn, comma-separated; empty: the usual"
+        percent,
+        null=True,
+        blank=True,
+        help_text="Percent used at which to warn, comma-separated; empty: the usual",
     )
 
 
@@ -279,9 +282,7 @@ class UsageRecord(models.Model):
     id = models.BigAutoField(primary_key=True)
     reference = models.UUIDField()
     # The user's month that paid. This and the owners: copied by the statement that records, not proved twice.
-    period = models.ForeignKey(
-        BudgetPeriod, on_delete=models.PROTECT, related_name="+", db_constraint=False
-    )
+    period = models.ForeignKey(BudgetPeriod, on_delete=models.PROTECT, related_name="+", db_constraint=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.PROTECT,

@@ -67,11 +67,11 @@ admitted AS MATERIALIZED ({_TOGETHER}
            bool_and(COALESCE(used_usd + %(spent)s + %(held)s <= limit_usd + %(overdraft)s, true))
            AND bool_and(COALESCE(%(job)s <= max_job_usd, true))))
 )
-"""  # noqa: S608 - only our own constants are interpolated, here and below
+"""
 # The same without a limit to keep: nothing is taken.
 GIVEN_BACK = f"""
 admitted AS MATERIALIZED ({_TOGETHER} FROM locked HAVING count(*) = 3)
-"""  # noqa: S608
+"""
 MOVED = """
 moved AS (
     UPDATE ledger_budgetperiod p
@@ -89,7 +89,7 @@ posted AS ({INTO_ENTRY}
            abs(%(spent)s + %(held)s), %(spent)s, %(held)s, 0, %(reason)s, %(by)s, %(now)s
     FROM admitted
 )
-"""
+"""  # noqa: S608
 # A threshold once per period; the row of the period is locked, so there is no race for the first to see it passed.
 _WARNED = """
 warned AS (

@@ -75,7 +75,7 @@ def caps(*, user_id: uuid.UUID, timezone: str) -> Caps:
             if starts_at is None:
                 zone = team_timezone if scope == Scope.TEAM_MONTH else timezone
                 span = periods.span_around(scope, at, zone)
-                starts_at, ends_at = span.starts_at, span.ends_at  # noqa: PLW2901
+                starts_at, ends_at = span.starts_at, span.ends_at
             balances[scope] = Balance(limit, spent or money.ZERO, held or money.ZERO, starts_at, ends_at)
     month = balances[Scope.USER_MONTH]
     if month is None:

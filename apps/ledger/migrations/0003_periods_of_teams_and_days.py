@@ -13,7 +13,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0002_tier_caps_and_team_timezone'),
+        ('accounts', '0003_tier_caps_and_team_timezone'),
         ('ledger', '0002_entries_are_final'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
