@@ -7,7 +7,6 @@ own: it sends a POST up to three times unless told otherwise, does not bound an 
 A picture's price goes by its quality: a route names both as `gpt-image-1.5@medium`; without it the provider chooses.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,21 +161,7 @@ def _pictures(body: dict[str, Any]) -> tuple[Output, ...]:
         raise ProviderError(ErrorKind.MALFORMED, "no list of pictures in the answer")
     if not data:
         raise ProviderError(ErrorKind.BAD_OUTPUT, "finished without a picture")
-    return tuple(map(_picture, data))
-
-
-def _picture(entry: Any) -> Output:
-    """By value; servers that only speak the same protocol may give an address."""
-    encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
-    if not encoded and answers.is_address(url):
-        return Output(url=url)
-    try:
-        data = base64.b64decode(encoded or "", validate=True)
-    except (ValueError, TypeError) as error:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "a picture that is not base64") from error
-    if not data:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty picture")
-    return Output(data=data)
+    return tuple(map(answers.picture, data))
 
 
 def _refusal(answer: http.Answer) -> ProviderError:
