@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
@@ -17,6 +16,7 @@ from apps.providers.adapters.litellm import LiteLLM
 from apps.providers.contract import Change, GenerationRequest, Ticket
 from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
 from tests.adapters.sync import refused, unfit
+from tests.fakes.simulator import Simulator, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # Whoever imports the package, fails: also where it is not installed.
@@ -94,58 +94,56 @@ def test_what_it_cannot_make_is_refused_before_anything_is_sent(
     assert unfit(adapter, request_) == ErrorKind.UNSUPPORTED
 
 
-_REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/images/generations")
-
-
-def status_error(
-    kind: Any, status: int, message: str = "no", headers: dict[str, str] | None = None
-) -> Exception:
-    """As the `openai` package raises it: LiteLLM's exceptions are derived from these."""
-    response = httpx.Response(status, headers=headers or {}, request=_REQUEST)
-    error: Exception = kind(message, response=response, body=None)
-    return error
+def raised(base_url: str, prompt: str = "x", **options: Any) -> ProviderError:
+    """What is made of the exception that the official `openai` package raises: LiteLLM's are derived from these."""
+    client = openai.OpenAI(base_url=base_url, api_key=options.pop("api_key", "k"), max_retries=0, **options)
+    with client, pytest.raises(openai.APIError) as caught:
+        client.images.generate(model="gpt-image-2", prompt=prompt)
+    return litellm._error(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("fault", "kind"),
     [
-        (status_error(openai.BadRequestError, 400), ErrorKind.INVALID_REQUEST),
-        (status_error(openai.BadRequestError, 400, "hits our content policy"), ErrorKind.CONTENT_REJECTED),
-        (status_error(openai.AuthenticationError, 401), ErrorKind.AUTHENTICATION),
-        (status_error(openai.PermissionDeniedError, 403), ErrorKind.AUTHENTICATION),
-        (status_error(openai.NotFoundError, 404), ErrorKind.INVALID_REQUEST),
-        (status_error(openai.UnprocessableEntityError, 422), ErrorKind.INVALID_REQUEST),
-        (status_error(openai.RateLimitError, 429), ErrorKind.RATE_LIMITED),
-        (status_error(openai.RateLimitError, 429, "insufficient_quota"), ErrorKind.INSUFFICIENT_FUNDS),
-        (status_error(openai.InternalServerError, 500), ErrorKind.SERVER_ERROR),
-        (openai.APITimeoutError(_REQUEST), ErrorKind.AMBIGUOUS),  # type: ignore[arg-type]  # its own httpx
-        (openai.APIConnectionError(request=_REQUEST), ErrorKind.AMBIGUOUS),  # type: ignore[arg-type]  # its own httpx
-        (RuntimeError("a surprise"), ErrorKind.AMBIGUOUS),
+        ("500", ErrorKind.SERVER_ERROR),
+        ("502", ErrorKind.AMBIGUOUS),
+        ("503", ErrorKind.SERVER_ERROR),
+        ("504", ErrorKind.AMBIGUOUS),
+        ("401", ErrorKind.AUTHENTICATION),
+        ("402", ErrorKind.INSUFFICIENT_FUNDS),
+        ("404", ErrorKind.INVALID_REQUEST),
+        ("429=7", ErrorKind.RATE_LIMITED),
+        ("429-quota", ErrorKind.INSUFFICIENT_FUNDS),
+        ("refused", ErrorKind.CONTENT_REJECTED),
+        ("reset", ErrorKind.AMBIGUOUS),
+        ("accept-reset", ErrorKind.AMBIGUOUS),
     ],
 )
-def test_an_exception_has_its_kind(error: Exception, kind: ErrorKind) -> None:
-    assert litellm._error(error).kind == kind
-
-
-@pytest.mark.parametrize(
-    ("cause", "kind"),
-    [
-        (httpx.ConnectError("refused"), ErrorKind.CONNECT),
-        (httpx.ReadError("reset"), ErrorKind.AMBIGUOUS),
-        (httpx.ReadTimeout("slow"), ErrorKind.AMBIGUOUS),
-    ],
-)
-def test_a_lost_connection_is_told_by_its_cause_whatever_it_is_called(
-    cause: Exception, kind: ErrorKind
+def test_an_exception_has_the_kind_of_what_happened(
+    simulator: Simulator, fault: str, kind: ErrorKind
 ) -> None:
-    error = status_error(openai.InternalServerError, 500, "Connection error.")
-    error.__context__ = cause
-    assert litellm._error(error).kind == kind
+    url = f"{simulator.base_url}/openai/v1"
+    assert raised(url, f"x [fault:{fault}]", api_key=simulator.api_key).kind == kind
 
 
-def test_retry_after_is_read() -> None:
-    error = status_error(openai.RateLimitError, 429, headers={"Retry-After": "7"})
-    assert litellm._error(error).retry_after_s == 7
+def test_retry_after_is_read(simulator: Simulator) -> None:
+    url = f"{simulator.base_url}/openai/v1"
+    assert raised(url, "x [fault:429=7]", api_key=simulator.api_key).retry_after_s == 7
+
+
+def test_nobody_listening_is_proven_unsent() -> None:
+    error = raised(f"http://127.0.0.1:{free_port()}")
+    assert (error.kind, error.policy.billed) == (ErrorKind.CONNECT, "no")
+
+
+def test_nobody_answering_is_ambiguous(simulator: Simulator) -> None:
+    url = f"{simulator.base_url}/openai/v1"
+    error = raised(url, "x [fault:hang]", api_key=simulator.api_key, timeout=0.1)
+    assert error.kind == ErrorKind.AMBIGUOUS
+
+
+def test_an_exception_without_an_answer_may_have_been_billed() -> None:
+    assert litellm._error(RuntimeError("a surprise")).policy.billed == "unknown"
 
 
 def test_it_has_no_tickets_and_no_webhooks(adapter: LiteLLM) -> None:

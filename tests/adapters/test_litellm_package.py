@@ -71,6 +71,7 @@ def test_speech_comes_as_mp3(adapter: LiteLLM, tmp_path: Path) -> None:
         ("x [fault:reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:accept-reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:accept-short]", ErrorKind.AMBIGUOUS),
+        ("x [fault:accept-cut]", ErrorKind.AMBIGUOUS),
         ("x [fault:empty]", ErrorKind.BAD_OUTPUT),
         (" ", ErrorKind.INVALID_REQUEST),
     ],
@@ -84,6 +85,15 @@ def test_a_submit_that_goes_wrong_has_its_kind_and_is_sent_once(
     ledger = simulator.ledger()
     assert len(ledger["submits"]) == 1
     assert not ledger["charges"] or error.policy.billed != "no"
+
+
+@pytest.mark.parametrize("fault", ["accept-html", "accept-garbled"])
+def test_an_answer_that_makes_no_sense_may_have_been_billed(
+    adapter: LiteLLM, simulator: Simulator, fault: str
+) -> None:
+    error = refused(adapter, ask(f"x [fault:{fault}]"))
+    assert error.policy.billed != "no", error.message
+    assert len(simulator.ledger()["submits"]) == 1
 
 
 def test_429_says_how_long_to_wait(adapter: LiteLLM) -> None:

@@ -1,19 +1,22 @@
 """LiteLLM: whatever provider has no adapter of ours, by the optional package `litellm` (requirements/litellm.txt).
 
 The package is imported inside the call, so only in the worker that makes it: it takes seconds and 160 MB. It prices by
-a table that it would fetch from the internet when imported; it is told to use its own copy. Its retries are off. It
-gives neither tickets nor keys, so an answer that was lost stays unknown; and as it says "server error" for a lost
-connection as well, what really happened is read from the causes of its exceptions.
+a table that it would fetch from the internet when imported; it is told to use its own copy. It gives neither tickets
+nor keys, so an answer that was lost stays unknown; and as it says "server error" for a lost connection as well, what
+really happened is read from the causes of its exceptions.
+
+Its retries are off, in one place by force: what it asks of OpenAI's images it sends three times, whatever `max_retries`
+says (1.106.2: images/main.py drops it on the way).
 """
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final
 
-import httpx
 from django.conf import settings
 
 from apps.providers import answers, fitting, http
@@ -29,27 +32,17 @@ from apps.providers.contract import (
 )
 from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
 
-# Its exceptions, and those of the `openai` package that they derive from, by name: the nearest ancestor counts.
+# What its exceptions and those of the `openai` package say by name, where the status does not.
 _KINDS: Final = {
     "ContentPolicyViolationError": ErrorKind.CONTENT_REJECTED,
     "UnsupportedParamsError": ErrorKind.UNSUPPORTED,
     "BudgetExceededError": ErrorKind.INSUFFICIENT_FUNDS,
-    "AuthenticationError": ErrorKind.AUTHENTICATION,
-    "PermissionDeniedError": ErrorKind.AUTHENTICATION,
-    "NotFoundError": ErrorKind.INVALID_REQUEST,
-    "UnprocessableEntityError": ErrorKind.INVALID_REQUEST,
-    "BadRequestError": ErrorKind.INVALID_REQUEST,
-    "RateLimitError": ErrorKind.RATE_LIMITED,
-    "Timeout": ErrorKind.AMBIGUOUS,
-    "APITimeoutError": ErrorKind.AMBIGUOUS,
-    "BadGatewayError": ErrorKind.AMBIGUOUS,
-    "ServiceUnavailableError": ErrorKind.SERVER_ERROR,
-    "InternalServerError": ErrorKind.SERVER_ERROR,
     "APIResponseValidationError": ErrorKind.MALFORMED,
-    # Also its word for what it can't make sense of.
-    "APIConnectionError": ErrorKind.AMBIGUOUS,
 }
 _QUOTA = ("insufficient_quota", "billing_hard_limit", "exceeded your current quota")
+# By name too: httpx's, or those of the copy of it that newer `openai` packages bring.
+_UNSENT: Final = frozenset(kind.__name__ for kind in http.UNSENT)
+_NETWORK: Final = frozenset({"TransportError", "APIConnectionError"})
 
 
 @dataclass(frozen=True)
@@ -135,14 +128,31 @@ def _not_installed() -> ProviderError:
 def _pictures(litellm: Any, request: GenerationRequest, options: dict[str, Any]) -> Result:
     if size := fitting.size(request):
         options["size"] = f"{size[0]}x{size[1]}"
-    answer = litellm.image_generation(
-        model=request.model, prompt=request.prompt, n=int(request.params.get("n") or 1), **options
-    )
+    count = int(request.params.get("n") or 1)
+    with _asking_once(litellm, request.model, options) as client:
+        answer = litellm.image_generation(
+            model=request.model, prompt=request.prompt, n=count, **options, **client
+        )
     if not answer.data:
         # For a provider whose pictures it can't make it sends nothing, and calls that a success.
         raise ProviderError(ErrorKind.BAD_OUTPUT, "finished without a picture")
     outputs = tuple(answers.picture({"b64_json": one.b64_json, "url": one.url}) for one in answer.data)
     return Result(None, outputs, reported_cost_usd=_cost_usd(answer))
+
+
+@contextmanager
+def _asking_once(litellm: Any, model: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A client that can't be told to retry, for the providers that are asked through one."""
+    _, provider, key, base_url = litellm.get_llm_provider(model=model, api_base=options["api_base"])
+    if provider not in ("openai", "litellm_proxy", *litellm.openai_compatible_providers):
+        yield {}
+        return
+    import openai
+
+    never = property(lambda client: 0, lambda client, value: None)
+    once = type("OpenAIOnce", (openai.OpenAI,), {"max_retries": never})
+    with once(api_key=options["api_key"] or key, base_url=base_url, timeout=options["timeout"]) as client:
+        yield {"client": client}
 
 
 def _speech(litellm: Any, request: GenerationRequest, options: dict[str, Any]) -> Result:
@@ -170,36 +180,36 @@ def _cost_usd(answer: Any) -> Decimal | None:
 
 
 def _error(error: Exception) -> ProviderError:
-    message = str(error)
-    kind = _by_cause(error) or _by_name(error)
-    if kind == ErrorKind.RATE_LIMITED and any(word in message for word in _QUOTA):
+    """From the bottom of the causes: on top, a lost connection is called a server error, and a 502 a 500.
+
+    Where nothing is known, it may have been bought.
+    """
+    causes = list(_causes(error))
+    names = {ancestor.__name__ for cause in causes for ancestor in type(cause).__mro__}
+    message = f"{type(error).__name__}: {error}"
+    if not names.isdisjoint(_UNSENT):
+        return ProviderError(ErrorKind.CONNECT, answers.quoted(message))
+    response = next((found for cause in reversed(causes) if (found := _answer(cause))), None)
+    if response is None or not names.isdisjoint(_NETWORK):
+        return ProviderError(ErrorKind.AMBIGUOUS, answers.quoted(message))
+    kind = next((kind for name, kind in _KINDS.items() if name in names), None)
+    if response.status_code == 429 and any(word in message for word in _QUOTA):
         kind = ErrorKind.INSUFFICIENT_FUNDS
-    if kind in (ErrorKind.INVALID_REQUEST, ErrorKind.AUTHENTICATION) and answers.is_moderation(message):
-        kind = ErrorKind.CONTENT_REJECTED
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    return ProviderError(
-        kind,
-        answers.quoted(f"{type(error).__name__}: {message}"),
-        retry_after_s=answers.retry_after_s(headers.get("retry-after")),
-    )
+    return answers.refusal(response.status_code, message, headers=response.headers, kind=kind)
 
 
-def _by_cause(error: BaseException) -> ErrorKind | None:
-    """What the network did, if that is what it was about."""
-    for cause in _causes(error):
-        if isinstance(cause, http.UNSENT):
-            return ErrorKind.CONNECT
-        if isinstance(cause, httpx.TransportError):
-            return ErrorKind.AMBIGUOUS
-    return None
+def _answer(error: BaseException) -> Any:
+    """The provider's answer that an exception is about, None if there was none.
 
-
-def _by_name(error: BaseException) -> ErrorKind:
-    """By its class; where only a status is known, by that. In doubt it may have been bought."""
-    for ancestor in type(error).__mro__:
-        if ancestor.__name__ in _KINDS:
-            return _KINDS[ancestor.__name__]
-    return ErrorKind.AMBIGUOUS
+    It makes answers up. One of 4xx is its own refusal, before anything was sent; one of 5xx is what it can't explain.
+    """
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if not isinstance(status, int):
+        return None
+    # Set by the connection that it came over.
+    arrived = "http_version" in getattr(response, "extensions", {})
+    return response if arrived or 400 <= status < 500 else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
