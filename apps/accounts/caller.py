@@ -27,6 +27,8 @@ class Limits:
     concurrency: int
     max_quality: int
     prefers_cheapest: bool
+    # Empty: all.
+    allowed_models: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,5 @@ def _limits(tier: Tier) -> Limits:
         concurrency=tier.concurrency,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
+        allowed_models=frozenset(tier.allowed_models),
     )

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import AbstractUser
@@ -20,18 +21,43 @@ def validate_timezone(value: str) -> None:
         raise ValidationError(f"{value!r} is not a time zone of the IANA database") from error
 
 
+def validate_slugs(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(slug, str) and slug for slug in value):
+        raise ValidationError('a list of names, e.g. ["fast-draft"]')
+
+
 class Tier(models.Model):
     """What a user may do: edited by ops in the admin."""
 
     slug = models.SlugField(primary_key=True)
     name = models.CharField(max_length=60)
     monthly_budget_usd = models.DecimalField(**money.AMOUNT, validators=[MinValueValidator(Decimal(0))])
+    daily_budget_usd = models.DecimalField(
+        **money.AMOUNT,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="A cap for each day within the month; empty: none",
+    )
+    max_job_usd = models.DecimalField(
+        **money.AMOUNT,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="A cap for the upper bound of one job; empty: none",
+    )
     requests_per_minute = models.PositiveIntegerField(help_text="API requests of one user, all keys together")
     concurrency = models.PositiveIntegerField(help_text="Jobs of one user running at once")
     max_quality = models.PositiveSmallIntegerField(
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(10)],
         help_text="Best model quality allowed",
+    )
+    allowed_models = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_slugs],
+        help_text='The only models allowed, e.g. ["fast-draft", "clip"]; none: all up to the quality above',
     )
     prefers_cheapest = models.BooleanField(
         default=False, help_text="Take the cheapest model unless a request asks for a quality"
@@ -46,6 +72,12 @@ class Team(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=120, unique=True)
+    timezone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="The team budget's month begins here",
+    )
     # Raised to rotate the team's webhook secret, which is derived and never stored.
     webhook_secret_version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(default=clock.now, editable=False)

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from apps.catalog import snapshot
-from apps.catalog.models import GenerationModel, Kept, Price, Route
+from apps.catalog.models import GenerationModel, Kept, Price, Route, RouteStats
 from apps.core.admin import HistoryInline, ModelAdmin
 
 
@@ -37,21 +37,35 @@ class KeptAdmin(ModelAdmin):
 
 class RouteInline(HistoryInline):
     model = Route
-    fields = ("provider", "provider_model", "position", "active", "managed")
+    fields = ("provider", "provider_model", "position", "weight", "active", "managed")
     readonly_fields = fields
     show_change_link = True
 
 
 class PriceInline(HistoryInline):
     model = Price
-    fields = ("version", "unit", "unit_price_usd", "multipliers", "effective_at", "managed")
+    fields = (
+        "version",
+        "unit",
+        "unit_price_usd",
+        "multipliers",
+        "batch_discount",
+        "effective_at",
+        "managed",
+    )
     readonly_fields = fields
     ordering = ("-version",)
 
 
+class StatsInline(HistoryInline):
+    model = RouteStats
+    fields = ("samples", "success_rate", "p50_s", "p95_s", "measured_at")
+    readonly_fields = fields
+
+
 @admin.register(GenerationModel)
 class GenerationModelAdmin(KeptAdmin):
-    list_display = ("slug", "kind", "quality", "version", "active", "retired_at", "managed")
+    list_display = ("slug", "kind", "quality", "version", "routing", "active", "retired_at", "managed")
     list_filter = ("kind", "active", "managed")
     search_fields = ("slug", "name")
     ordering = ("kind", "quality")
@@ -66,13 +80,13 @@ class GenerationModelAdmin(KeptAdmin):
 
 @admin.register(Route)
 class RouteAdmin(KeptAdmin):
-    list_display = ("model", "position", "provider", "provider_model", "active", "managed")
+    list_display = ("model", "position", "provider", "provider_model", "weight", "active", "managed")
     list_filter = ("provider", "active", "managed")
     search_fields = ("model__slug", "provider", "provider_model")
     ordering = ("model", "position")
     autocomplete_fields = ("model",)
     readonly_fields = ("managed",)
-    inlines = (PriceInline,)
+    inlines = (StatsInline, PriceInline)
 
 
 @admin.register(Price)
@@ -86,7 +100,7 @@ class PriceAdmin(KeptAdmin):
     search_fields = ("route__model__slug", "route__provider")
     ordering = ("route", "-version")
     autocomplete_fields = ("route",)
-    fields = ("route", "unit", "unit_price_usd", "multipliers", "effective_at")
+    fields = ("route", "unit", "unit_price_usd", "multipliers", "batch_discount", "effective_at")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

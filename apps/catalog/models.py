@@ -74,6 +74,14 @@ class GenerationModel(Kept):
         VIDEO = "video", "Video"
         AUDIO = "audio", "Audio"
 
+    class Routing(models.TextChoices):
+        """In which order the routes of a model are tried."""
+
+        PRIORITY = "priority", "Priority: by position"
+        CHEAPEST = "cheapest", "Cheapest for the request first"
+        FASTEST = "fastest", "Fastest by recent attempts first"
+        WEIGHTED = "weighted", "By chance, in proportion to the weights"
+
     slug = models.SlugField(primary_key=True, max_length=80)
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=8, choices=Kind.choices)
@@ -97,6 +105,12 @@ class GenerationModel(Kept):
     commercial_use = models.BooleanField(default=True)
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Requests from then on are refused")
     successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    routing = models.CharField(
+        max_length=8,
+        choices=Routing.choices,
+        default=Routing.PRIORITY,
+        help_text="In which order routes are tried",
+    )
     cache_ttl_s = models.PositiveIntegerField(
         null=True, blank=True, help_text="How long a result is reused, seconds; empty: the platform's default"
     )
@@ -108,6 +122,10 @@ class GenerationModel(Kept):
             ),
             models.CheckConstraint(
                 condition=models.Q(quality__gte=1, quality__lte=10), name="model_quality_is_1_to_10"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(routing__in=["priority", "cheapest", "fastest", "weighted"]),
+                name="model_routing_is_known",
             ),
         ]
 
@@ -122,24 +140,68 @@ class GenerationModel(Kept):
 
 
 class Route(Kept):
-    """One provider's way to make a model. Routes are tried in order of `position`."""
+    """One provider's way to make a model. In which order routes are tried is their model's `routing`."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     model = models.ForeignKey(GenerationModel, on_delete=models.PROTECT, related_name="routes")
     provider = models.SlugField(max_length=40)
     provider_model = models.CharField(max_length=200, help_text="The provider's name of the model")
     position = models.PositiveSmallIntegerField(default=0, help_text="Lowest is tried first")
+    weight = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text="Its part of the requests where the model's routing is weighted",
+    )
+    hedge_after_s = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="Order at the next route too when this one has not delivered by then; empty: never",
+    )
+    hedge_max_usd = models.DecimalField(
+        **money.AMOUNT,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="The most that a second order may cost; empty: what the job's hold allows",
+    )
     active = models.BooleanField(default=True)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(condition=models.Q(weight__gte=1), name="route_weight_is_positive"),
             models.UniqueConstraint(
                 fields=["model", "provider", "provider_model"], name="route_is_unique_for_its_model"
-            )
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.model_id} via {self.provider}"
+
+
+class RouteStats(models.Model):
+    """How a route did lately: measured from its last ended attempts, `samples` of them, canceled ones and what a client
+    caused left out. Nothing of it is known while there are none; no time is known while none was accepted."""
+
+    route = models.OneToOneField(Route, on_delete=models.CASCADE, primary_key=True, related_name="stats")
+    samples = models.PositiveIntegerField()
+    success_rate = models.FloatField(null=True, help_text="Accepted ÷ samples")
+    p50_s = models.FloatField(null=True, help_text="Of accepted ones, from the order to the end")
+    p95_s = models.FloatField(null=True)
+    measured_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "route stats"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(samples=0, success_rate__isnull=True)
+                | models.Q(samples__gt=0, success_rate__gte=0, success_rate__lte=1),
+                name="route_stats_rate_iff_samples",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.route_id}: {self.samples} attempts"
 
 
 class Price(Kept):
@@ -168,10 +230,21 @@ class Price(Kept):
         validators=[validate_multipliers],
         help_text='By parameter and value, e.g. {"resolution": {"1080p": "1.5"}}; all others count once',
     )
+    batch_discount = models.DecimalField(
+        max_digits=5,
+        decimal_places=4,
+        default=Decimal(0),
+        validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(1))],
+        help_text="What a job of priority batch saves here, as a part of 1",
+    )
     effective_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=models.Q(batch_discount__gte=0, batch_discount__lte=1),
+                name="price_batch_discount_is_0_to_1",
+            ),
             models.UniqueConstraint(
                 fields=["route", "version"], name="price_version_is_unique_for_its_route"
             ),

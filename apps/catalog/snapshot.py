@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import connection
 
-from apps.catalog.models import GenerationModel, Price, Route
+from apps.catalog.models import GenerationModel, Price, Route, RouteStats
 from apps.core import clock
 
 REFRESH_S = 2.0
@@ -28,6 +28,18 @@ class PriceInfo:
     unit: str
     unit_price_usd: Decimal
     multipliers: Mapping[str, Mapping[str, str]]
+    batch_discount: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class StatsInfo:
+    """What `samples` (one or more) recent attempts showed; the times, in seconds, are of the accepted ones."""
+
+    samples: int
+    success_rate: float
+    p50_s: float | None
+    p95_s: float | None
+    measured_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +48,15 @@ class RouteInfo:
     provider: str
     provider_model: str
     price: PriceInfo
+    weight: int = 1
+    hedge_after_s: float | None = None
+    hedge_max_usd: Decimal | None = None
+    stats: StatsInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """An active model; `routes` in the order to try them, each with a known price."""
+    """An active model; `routes` by position, each with a known price. `routing` says in which order to try them."""
 
     slug: str
     name: str
@@ -58,6 +74,7 @@ class ModelInfo:
     successor: str | None
     cache_ttl_s: int | None
     routes: tuple[RouteInfo, ...]
+    routing: str = GenerationModel.Routing.PRIORITY
 
     def is_offered(self, at: datetime) -> bool:
         """A model without a priced route is not offered: its cost is unknown, never free."""
@@ -126,12 +143,12 @@ def _read() -> Catalog:
     rows = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
     prices = _prices(now)
     routes: defaultdict[str, list[RouteInfo]] = defaultdict(list)
-    for route in Route.objects.filter(active=True).order_by("model_id", "position", "id"):
+    active = Route.objects.filter(active=True).select_related("stats")
+    for route in active.order_by("model_id", "position", "id"):
         price, model = prices.get(route.id), rows.get(route.model_id)
         # A price of zero, or of units that a request need not name, is no known price.
         if price and model and price.unit_price_usd > 0 and price.fits(model.defaults):
-            info = RouteInfo(route.id, route.provider, route.provider_model, _price(price))
-            routes[route.model_id].append(info)
+            routes[route.model_id].append(_route(route, price))
     models = {slug: _model(row, routes[slug]) for slug, row in rows.items()}
     return Catalog(MappingProxyType(models), now)
 
@@ -146,9 +163,35 @@ def _prices(now: datetime) -> dict[uuid.UUID, Price]:
     return {price.route_id: price for price in latest}
 
 
+def _route(row: Route, price: Price) -> RouteInfo:
+    return RouteInfo(
+        id=row.id,
+        provider=row.provider,
+        provider_model=row.provider_model,
+        price=_price(price),
+        weight=row.weight,
+        hedge_after_s=row.hedge_after_s,
+        hedge_max_usd=row.hedge_max_usd,
+        stats=_stats(getattr(row, "stats", None)),
+    )
+
+
+def _stats(row: RouteStats | None) -> StatsInfo | None:
+    if row is None or row.success_rate is None:
+        return None
+    return StatsInfo(row.samples, row.success_rate, row.p50_s, row.p95_s, row.measured_at)
+
+
 def _price(row: Price) -> PriceInfo:
     multipliers = {name: MappingProxyType(rule) for name, rule in row.multipliers.items()}
-    return PriceInfo(row.id, row.version, row.unit, row.unit_price_usd, MappingProxyType(multipliers))
+    return PriceInfo(
+        id=row.id,
+        version=row.version,
+        unit=row.unit,
+        unit_price_usd=row.unit_price_usd,
+        multipliers=MappingProxyType(multipliers),
+        batch_discount=row.batch_discount,
+    )
 
 
 def _model(row: GenerationModel, routes: Iterable[RouteInfo]) -> ModelInfo:
@@ -169,4 +212,5 @@ def _model(row: GenerationModel, routes: Iterable[RouteInfo]) -> ModelInfo:
         successor=row.successor_id,
         cache_ttl_s=row.cache_ttl_s,
         routes=tuple(routes),
+        routing=row.routing,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import DecimalField
 
 from apps.catalog import snapshot
 from apps.catalog.models import GenerationModel, Kept, Price, Route
@@ -61,9 +62,7 @@ def _route(model: GenerationModel, position: int, entry: Mapping[str, Any]) -> I
 
 def _price(route: Route, entry: Mapping[str, Any], *, label: str) -> Iterator[str]:
     """A price is never changed: another one is a new version, in force at once."""
-    if not isinstance(entry["unit_price_usd"], str):
-        raise CatalogFileError(f"{label}: write the price as a string, money is never a float")
-    values = {"multipliers": {}, **entry, "unit_price_usd": Decimal(entry["unit_price_usd"])}
+    values = _decimals(Price, {"multipliers": {}, "batch_discount": "0", **entry}, label=label)
     last = Price.objects.filter(route=route).order_by("-version").first()
     if last and all(getattr(last, name) == value for name, value in values.items()):
         return
@@ -77,6 +76,7 @@ def _price(route: Route, entry: Mapping[str, Any], *, label: str) -> Iterator[st
 
 
 def _apply(row: Kept, values: Mapping[str, Any], *, label: str) -> Iterator[str]:
+    values = _decimals(type(row), values, label=label)
     known = {field.attname for field in row._meta.concrete_fields} - {"id", "slug", "managed"}
     if unknown := set(values) - known:
         raise CatalogFileError(f"{label}: unknown {', '.join(sorted(unknown))}")
@@ -98,3 +98,12 @@ def _apply(row: Kept, values: Mapping[str, Any], *, label: str) -> Iterator[str]
         else f"{label}: "
         + ", ".join(f"{name} {before[name]!r} → {value!r}" for name, value in changed.items())
     )
+
+
+def _decimals(row: type[Kept], values: Mapping[str, Any], *, label: str) -> dict[str, Any]:
+    """What goes into decimal columns is written as a string, for YAML reads a number as a float."""
+    columns = {field.attname for field in row._meta.concrete_fields if isinstance(field, DecimalField)}
+    for name in columns & set(values):
+        if not isinstance(values[name], str):
+            raise CatalogFileError(f"{label}: write {name} as a string, money is never a float")
+    return {name: Decimal(value) if name in columns else value for name, value in values.items()}

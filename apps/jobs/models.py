@@ -84,6 +84,9 @@ class Job(models.Model):
     error_message = models.TextField(default="")
     error_retryable = models.BooleanField(default=False)
 
+    # The attempts so far, in order, as `leases.claim` found them; nobody else fills it in.
+    past: "list[Attempt]"
+
     objects = JobQuerySet.as_manager()
 
     class Meta:
@@ -146,6 +149,13 @@ class Job(models.Model):
         return self.cached_from is not None
 
 
+# What tells how well a route works: attempts that ended, except by a client's wish or because of what it asked for.
+MEASURED = Q(
+    status__in=[AttemptStatus.ACCEPTED, AttemptStatus.REJECTED, AttemptStatus.FAILED],
+    finished_at__isnull=False,
+) & ~Q(error_kind__in=["content_rejected", "invalid_request", "canceled"])
+
+
 class AttemptQuerySet(models.QuerySet["Attempt"]):
     """Chainable reads."""
 
@@ -202,6 +212,8 @@ class Attempt(models.Model):
         indexes = [
             # Serves the reconciliation of unknown outcomes.
             models.Index(fields=["check_at"], name="attempt_unknown", condition=Q(check_at__isnull=False)),
+            # Serves measure: how each route did lately, from its last attempts that tell something about it.
+            models.Index(fields=["route_id", "-finished_at"], name="attempt_measured", condition=MEASURED),
         ]
 
     def __str__(self) -> str:

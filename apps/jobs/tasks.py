@@ -4,7 +4,7 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import inbound, sweep, unknowns
+from apps.jobs import inbound, measure, sweep, unknowns
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -37,6 +37,11 @@ def sweep_jobs() -> None:
 @shared_task(name="jobs.sweep_unknown")
 def sweep_unknown() -> None:
     sweep.unknown_attempts()
+
+
+@shared_task(name="jobs.measure_routes")
+def measure_routes() -> None:
+    measure.routes()
 
 
 @shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)

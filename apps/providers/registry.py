@@ -1,9 +1,11 @@
 """Which providers there are: their settings, joined with the adapter that speaks their protocol."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from django.conf import settings
 
+from apps.core import clock
 from apps.providers.adapters.fal import Fal
 from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.replicate import Replicate
@@ -11,6 +13,10 @@ from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
 from apps.providers.models import Provider
+
+# A provider that is switched off is sent nothing more after this time.
+REMEMBERED_S = 1.0
+_read: tuple[datetime, frozenset[str]] | None = None
 
 ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "wavespeed": WaveSpeed,
@@ -34,4 +40,19 @@ def is_available(provider: str) -> bool:
     config = settings.PROVIDERS.get(provider)
     if not config or not config.get("api_key"):
         return False
-    return not Provider.objects.filter(slug=provider, enabled=False).exists()
+    return provider not in _switched_off()
+
+
+def forget() -> None:
+    """For tests: the switches are read again."""
+    global _read
+    _read = None
+
+
+def _switched_off() -> frozenset[str]:
+    global _read
+    now = clock.now()
+    # A clock that was set back must not keep a provider on.
+    if _read is None or not 0 <= (now - _read[0]).total_seconds() < REMEMBERED_S:
+        _read = (now, frozenset(Provider.objects.filter(enabled=False).values_list("slug", flat=True)))
+    return _read[1]

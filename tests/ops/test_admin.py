@@ -144,7 +144,13 @@ def test_a_key_is_neither_changed_nor_deleted(ops: Client, rows: None) -> None:
 
 def test_a_price_is_added_as_the_next_version_and_never_changed(ops: Client, rows: None) -> None:
     route = Route.objects.get(model="premium")
-    values = {"route": route.pk, "unit": "image", "unit_price_usd": "0.09", "multipliers": "{}"}
+    values = {
+        "route": route.pk,
+        "unit": "image",
+        "unit_price_usd": "0.09",
+        "multipliers": "{}",
+        "batch_discount": "0",
+    }
     when = {"effective_at_0": "2026-01-01", "effective_at_1": "00:00:00"}
     post(ops, url(Price, "add"), **values, **when)
     price = route.prices.get(version=2)
@@ -161,6 +167,7 @@ def model_form(**changes: Any) -> dict[str, Any]:
         "quality": 8,
         "version": "1",
         "active": "on",
+        "routing": "priority",
         "limits": '{"max_n": 2}',
         "defaults": "{}",
         "expected_s_p50": 1,
