@@ -246,6 +246,10 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("ELEVENLABS_BASE_URL", default="https://api.elevenlabs.io"),
         "api_key": env.str("ELEVENLABS_API_KEY", default=""),
     },
+    "litellm": {
+        "base_url": env.str("LITELLM_BASE_URL", default=""),
+        "api_key": env.str("LITELLM_API_KEY", default=""),
+    },
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
