@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import replicate
 import wavespeed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.webhook import InvalidSignatureError, Webhooks
 
@@ -32,8 +32,8 @@ WAVESPEED = "wavespeed-ai/fast-draft"
 
 
 @contextmanager
-def replicate_client(simulator: Simulator, api_token: str) -> Iterator[replicate.Client]:
-    client = replicate.Client(api_token=api_token, base_url=f"{simulator.base_url}/replicate")
+def replicate_client(simulator: Simulator, api_token: str) -> Iterator[Client]:
+    client = Client(api_token=api_token, base_url=f"{simulator.base_url}/replicate")
     client.poll_interval = 0.01
     yield client
     # It has no way of its own to close its connections.
@@ -41,30 +41,30 @@ def replicate_client(simulator: Simulator, api_token: str) -> Iterator[replicate
 
 
 @pytest.fixture
-def its_client(simulator: Simulator) -> Iterator[replicate.Client]:
+def its_client(simulator: Simulator) -> Iterator[Client]:
     with replicate_client(simulator, simulator.api_key) as client:
         yield client
 
 
-def test_replicate_runs_a_model(its_client: replicate.Client) -> None:
+def test_replicate_runs_a_model(its_client: Client) -> None:
     output = its_client.run(REPLICATE, input={"prompt": "a red fox", "num_outputs": 2})
     assert len(output) == 2
     assert all(str(url).endswith(".png") for url in output)
 
 
-def test_replicate_polls_on_when_the_wait_is_over(its_client: replicate.Client, simulator: Simulator) -> None:
+def test_replicate_polls_on_when_the_wait_is_over(its_client: Client, simulator: Simulator) -> None:
     simulator.settings(time_scale=1)
     output = its_client.run(REPLICATE, input={"prompt": "slow [time:1.3]"}, wait=1)
     assert len(output) == 1
     assert simulator.summary("replicate")["calls"]["poll"] > 0
 
 
-def test_replicate_says_why_a_model_failed(its_client: replicate.Client) -> None:
+def test_replicate_says_why_a_model_failed(its_client: Client) -> None:
     with pytest.raises(ModelError, match="The generation failed"):
         its_client.run(REPLICATE, input={"prompt": "x [fault:failed]"})
 
 
-def test_replicate_creates_reloads_and_lists_predictions(its_client: replicate.Client) -> None:
+def test_replicate_creates_reloads_and_lists_predictions(its_client: Client) -> None:
     created = its_client.predictions.create(model=REPLICATE, input={"prompt": "a red fox"})
     assert created.status in ("starting", "processing")
     created.wait()
@@ -75,16 +75,14 @@ def test_replicate_creates_reloads_and_lists_predictions(its_client: replicate.C
     assert [one.id for one in its_client.predictions.list()] == [by_version.id, created.id]
 
 
-def test_replicate_cancels(its_client: replicate.Client, simulator: Simulator) -> None:
+def test_replicate_cancels(its_client: Client, simulator: Simulator) -> None:
     simulator.settings(time_scale=1)
     prediction = its_client.predictions.create(model=REPLICATE, input={"prompt": "x [time:30]"})
     prediction.cancel()
     assert its_client.predictions.get(prediction.id).status == "canceled"
 
 
-def test_replicate_checks_our_webhook_with_our_secret(
-    its_client: replicate.Client, receiver: Receiver
-) -> None:
+def test_replicate_checks_our_webhook_with_our_secret(its_client: Client, receiver: Receiver) -> None:
     its_client.predictions.create(
         model=REPLICATE,
         input={"prompt": "tell me"},
@@ -98,7 +96,7 @@ def test_replicate_checks_our_webhook_with_our_secret(
         Webhooks.validate(headers=told.headers, body=told.body.decode() + " ", secret=secret)
 
 
-def test_replicate_reads_our_errors(its_client: replicate.Client, simulator: Simulator) -> None:
+def test_replicate_reads_our_errors(its_client: Client, simulator: Simulator) -> None:
     with pytest.raises(ReplicateError) as throttled:
         its_client.predictions.create(model=REPLICATE, input={"prompt": "x [fault:429=1]"})
     assert (throttled.value.status, throttled.value.detail) == (
