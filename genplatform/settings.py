@@ -262,6 +262,16 @@ ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
 # How long an estimate's prices are honoured.
 QUOTE_TTL_S: int = env.int("QUOTE_TTL_S", default=600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
+# Equal requests in flight share one render; who waits for it pays this share of its price, 0 to 1.
+SINGLE_FLIGHT_SHARE: Decimal = Decimal(env.str("SINGLE_FLIGHT_SHARE", default="0"))
+# Tier 3 of the cache: "minilm" (requirements/semantic.txt), "endpoint" (OpenAI-style), or empty: off.
+EMBEDDER: str = env.str("EMBEDDER", default="")
+EMBEDDINGS_URL: str = env.str("EMBEDDINGS_URL", default="https://api.openai.com/v1")
+EMBEDDINGS_MODEL: str = env.str("EMBEDDINGS_MODEL", default="text-embedding-3-small")
+EMBEDDINGS_API_KEY: str = env.str("EMBEDDINGS_API_KEY", default="")
+EMBEDDINGS_TIMEOUT_S: float = env.float("EMBEDDINGS_TIMEOUT_S", default=1.0)
+# A kind of difference is served only while its error, by the verdicts so far, is below this.
+SEMANTIC_MAX_ERROR: float = env.float("SEMANTIC_MAX_ERROR", default=0.01)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
 JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)

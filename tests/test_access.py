@@ -35,6 +35,7 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/jobs": {"GET": READ, "HEAD": READ, "POST": WRITE},
     "v1/jobs/<uuid:job_id>": {"GET": READ, "HEAD": READ},
     "v1/jobs/<uuid:job_id>/cancel": {"POST": WRITE},
+    "v1/jobs/<uuid:job_id>/feedback": {"POST": WRITE},
     "v1/jobs/<uuid:job_id>/events": {"GET": READ, "HEAD": READ},
     "v1/estimates": {"POST": READ},
     "v1/models": {"GET": READ, "HEAD": READ},

@@ -70,6 +70,14 @@ class Tier(models.Model):
         return self.name
 
 
+class SemanticCache(models.TextChoices):
+    """Tier 3 of the cache, where a job does not say."""
+
+    OFF = "off"
+    SHADOW = "shadow", "shadow: look-alikes are noted with what they would save, never served"
+    ON = "on", "on: look-alikes that the guard lets pass are served"
+
+
 class Team(models.Model):
     """Owns jobs, artifacts and cached results together; another team's are invisible."""
 
@@ -80,6 +88,12 @@ class Team(models.Model):
         default="UTC",
         validators=[validate_timezone],
         help_text="The team budget's month begins here",
+    )
+    semantic_cache = models.CharField(
+        max_length=6,
+        choices=SemanticCache,
+        default=SemanticCache.SHADOW,
+        help_text="Whether results may answer prompts that mean the same in other words",
     )
     # Raised to rotate the team's webhook secret, which is derived and never stored.
     webhook_secret_version = models.PositiveIntegerField(default=1)

@@ -154,6 +154,15 @@ def is_signed(artifact_id: uuid.UUID, expires: str, signature: str) -> bool:
     return genuine and clock.now().timestamp() < int(expires)
 
 
+def any_gone(outputs: str) -> str:
+    """SQL, for statements of others: whether one of the artifacts in the JSON column `outputs` is no more to be had.
+    Wants the parameter `now`."""
+    return f"""EXISTS (
+        SELECT 1 FROM jsonb_array_elements({outputs}) output
+        LEFT JOIN artifacts_artifact kept ON kept.id = (output->>'artifact_id')::uuid
+        WHERE kept.id IS NULL OR kept.deleted_at IS NOT NULL OR kept.expires_at <= %(now)s)"""  # noqa: S608 - a column
+
+
 def expire(limit: int = 500) -> int:
     """Deletes the files of up to `limit` expired rows; returns how many. Safe to repeat and to interrupt."""
     due = Artifact.objects.filter(deleted_at=None, expires_at__lte=clock.now()).order_by("expires_at")

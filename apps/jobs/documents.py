@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from apps.accounts.caller import Limits
@@ -12,6 +13,7 @@ from apps.catalog import selection
 from apps.catalog.models import Quote
 from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, money
+from apps.core.errors import DomainError
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.plans import Plan
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
@@ -44,6 +46,7 @@ def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
         "type": job.type,
         "model": job.model,
         "cached": job.is_cached,
+        "cache": _cache(job),
         "estimated_cost_usd": money.text(job.estimated_cost_usd),
         "estimated_time_s": job.quote["time_s"],
         "cost_usd": money.text(job.cost_usd),
@@ -81,7 +84,11 @@ def estimate(plan: Plan, kept: Quote, hit: Hit | None, *, cache: str) -> dict[st
         "upper_bound_usd": plan.quote["upper_bound_usd"],
         "breakdown": plan.quote["breakdown"],
         "estimated_time_s": plan.quote["time_s"],
-        "cache": {"outlook": outlook, "saves_usd": money.text(hit.cost_usd if hit else money.ZERO)},
+        "cache": {
+            "outlook": outlook,
+            "tier": hit.tier if hit else None,
+            "saves_usd": money.text(hit.cost_usd if hit else money.ZERO),
+        },
     }
 
 
@@ -109,6 +116,16 @@ def model(offered: ModelInfo, tier: Limits) -> dict[str, Any]:
             }
             for route in offered.routes
         ],
+    }
+
+
+def feedback(refunded_usd: Decimal, fresh: Job | None, refusal: DomainError | None) -> dict[str, Any]:
+    """What followed from a verdict."""
+    error = refusal and {"code": refusal.code, "message": refusal.detail, "retryable": refusal.retryable}
+    return {
+        "refunded_usd": money.text(refunded_usd),
+        "job": brief(fresh, None, clock.now()) if fresh else None,
+        "error": error,
     }
 
 
@@ -153,6 +170,18 @@ def progress(job: Job, attempt: Attempt | None, at: datetime) -> float:
         return min(attempt.progress, _ALMOST)
     usual_s = float(job.quote["time_s"]["p50"]) or 1.0
     return round(min(_ALMOST, attempt.latency_s(at) / usual_s), 2)
+
+
+def _cache(job: Job) -> dict[str, Any] | None:
+    """Whose result it is, if not its own."""
+    if not job.is_cached:
+        return None
+    return {
+        "tier": job.cache_tier or "exact",
+        "similarity": job.similarity,
+        "job_id": str(job.cached_from),
+        "saved_usd": money.text(job.saved_usd),
+    }
 
 
 def _output(output: dict[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
 from apps.core import bell, clock, rows
 from apps.jobs import reads
 from apps.jobs.models import Job
+from apps.jobs.states import Flight, JobStatus
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,29 @@ WHERE id = (SELECT id FROM jobs_job
             WHERE user_id = %(user_id)s AND status = 'queued' AND rung_at IS NULL
             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id
+"""
+_WAKE_NEXT_AND_FOLLOWERS = """
+WITH next AS (
+    SELECT id FROM jobs_job WHERE user_id = %(user_id)s AND status = 'queued' AND rung_at IS NULL
+    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+), followers AS (
+    SELECT id FROM jobs_job
+    WHERE team_id = %(team_id)s AND fingerprint = %(fingerprint)s AND flight = 'follows' AND status = 'queued'
+    ORDER BY id LIMIT %(followers)s FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs_job SET due_at = %(now)s, rung_at = %(now)s
+WHERE id IN (SELECT id FROM next UNION SELECT id FROM followers)
+RETURNING id
+"""
+# Who follows nobody any more: its leader ended while it came, or the ring was lost.
+_ORPHANS = """
+UPDATE jobs_job SET due_at = %(now)s, rung_at = NULL WHERE id IN (
+    SELECT DISTINCT ON (f.team_id, f.fingerprint) f.id FROM jobs_job f
+    WHERE f.flight = 'follows' AND f.status = 'queued' AND f.due_at > %(now)s
+      AND NOT EXISTS (SELECT 1 FROM jobs_job l
+                      WHERE l.team_id = f.team_id AND l.fingerprint = f.fingerprint
+                        AND l.flight = 'leads' AND l.due_at IS NOT NULL)
+    ORDER BY f.team_id, f.fingerprint, f.id)
 """
 
 
@@ -151,10 +175,33 @@ def ring(job_id: uuid.UUID) -> None:
     bell.ring(RUN, id=job_id, queue=_QUEUE[RUN])
 
 
-def wake_next(user_id: uuid.UUID) -> None:
-    """Rings for the oldest job of the user that waits for one of the user's places."""
-    for (job_id,) in rows.select(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()}):
+def wake_next(ended: Job) -> None:
+    """Rings for the oldest job of the user that waits for one of the user's places; and where the job led, for those
+    that follow it: all if there is a result to share, else the first, which leads from now on."""
+    values: dict[str, Any] = {"user_id": ended.user_id, "now": clock.now()}
+    statement = _WAKE_NEXT
+    if ended.flight == Flight.LEADS:
+        statement = _WAKE_NEXT_AND_FOLLOWERS
+        values["team_id"], values["fingerprint"] = ended.team_id, ended.fingerprint
+        values["followers"] = None if ended.status == JobStatus.COMPLETED else 1
+    for (job_id,) in rows.select(statement, values):
         ring(job_id)
+
+
+def lead(job: Job) -> bool:
+    """From now on the job leads those that ask for the same. False: another one does."""
+    try:
+        with transaction.atomic():
+            Job.objects.held_by(job.lease).filter(pk=job.pk).update(flight=Flight.LEADS)
+    except IntegrityError:
+        return False
+    job.flight = Flight.LEADS
+    return True
+
+
+def wake_orphans() -> int:
+    """Makes one job of each flight due that has lost its leader. Returns how many."""
+    return rows.execute(_ORPHANS, {"now": clock.now()})
 
 
 def _postpone(job_id: uuid.UUID, at: datetime) -> None:

@@ -17,6 +17,9 @@ from apps.jobs.states import (
     AttemptStatus,
     Billed,
     CachePolicy,
+    CacheTier,
+    Feedback,
+    Flight,
     JobStatus,
     Kind,
     Priority,
@@ -50,7 +53,7 @@ class Job(models.Model):
     metadata = models.JSONField(default=dict)
     callback_url = models.TextField(default="")
     priority = models.CharField(max_length=11, choices=Priority, default=Priority.INTERACTIVE)
-    cache = models.CharField(max_length=8, choices=CachePolicy, default=CachePolicy.EXACT)
+    cache = models.CharField(max_length=9, choices=CachePolicy, default=CachePolicy.ACCOUNT)
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
@@ -60,6 +63,10 @@ class Job(models.Model):
     selection = models.JSONField(default=dict)
     quote = models.JSONField(default=dict)
     fingerprint = models.BinaryField(max_length=32)
+    # The keys of tiers 2 and 3. No canonical key: only the very same request may share its result.
+    canonical = models.BinaryField(max_length=32, null=True)
+    compatibility = models.BinaryField(max_length=32, default=bytes)
+    flight = models.CharField(max_length=7, choices=Flight, default=Flight.ALONE, blank=True)
     estimated_cost_usd = models.DecimalField(**money.AMOUNT)
 
     # When it next deserves attention, and who is at it.
@@ -79,6 +86,9 @@ class Job(models.Model):
     cost_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
     saved_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
     cached_from = models.UUIDField(null=True)
+    cache_tier = models.CharField(max_length=9, choices=CacheTier, default="", blank=True)
+    similarity = models.FloatField(null=True)
+    feedback = models.CharField(max_length=11, choices=Feedback, default=Feedback.NONE, blank=True)
     quality = models.JSONField(null=True)
     error_code = models.CharField(max_length=40, default="")
     error_message = models.TextField(default="")
@@ -112,6 +122,12 @@ class Job(models.Model):
                 name="one_job_per_idempotency_key",
                 condition=Q(idempotency_key__isnull=False),
             ),
+            # Makes equal requests take turns: whoever comes second follows.
+            models.UniqueConstraint(
+                fields=["team", "fingerprint"],
+                name="one_leader_per_fingerprint",
+                condition=Q(flight=Flight.LEADS, due_at__isnull=False),
+            ),
         ]
         indexes = [
             # Serves sweep: what is due, oldest first.
@@ -123,6 +139,12 @@ class Job(models.Model):
                 fields=["user", "id"],
                 name="job_waiting_for_place",
                 condition=Q(status=JobStatus.QUEUED, rung_at__isnull=True),
+            ),
+            # Serves the end of a leader: who waits for it.
+            models.Index(
+                fields=["team", "fingerprint", "id"],
+                name="job_follower",
+                condition=Q(flight=Flight.FOLLOWS, status=JobStatus.QUEUED),
             ),
             # Serves the concurrency limit.
             models.Index(

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from apps.accounts.caller import Caller
-from apps.caching import fingerprint
+from apps.caching import fingerprint, keys
 from apps.catalog import pricing, quotes, selection, snapshot
 from apps.catalog.errors import QuoteExpired
 from apps.catalog.models import Quote
@@ -37,6 +37,9 @@ class Plan:
     selection: dict[str, Any]
     quote: dict[str, Any]
     fingerprint: bytes
+    # None: nobody but the very same request may share the result.
+    canonical: bytes | None
+    compatibility: bytes
 
     @property
     def estimated_usd(self) -> Decimal:
@@ -47,8 +50,11 @@ class Plan:
         return Decimal(self.quote["upper_bound_usd"])
 
 
-def make(caller: Caller, asked: EstimateRequest) -> Plan:
-    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network."""
+def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> Plan:
+    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network.
+
+    `new_seed`: another picture than the one that the same request gave before.
+    """
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
     needs = _requirements(asked)
@@ -64,6 +70,7 @@ def make(caller: Caller, asked: EstimateRequest) -> Plan:
         params=dict(chosen.offer.params),
         chosen=_explained(chosen),
         quote=_quote(chosen.offer, routes),
+        new_seed=new_seed,
     )
 
 
@@ -103,17 +110,38 @@ def _plan(
     params: dict[str, Any],
     chosen: dict[str, Any],
     quote: dict[str, Any],
+    new_seed: bool = False,
 ) -> Plan:
-    """Draws the seed: the same request is the same picture, unless it wants no cache."""
-    canonical = fingerprint.normalise(prompt, case_sensitive=model.case_sensitive)
-    if "seed" not in params:
-        derived = fingerprint.derive_seed(model=model.slug, prompt=canonical)
-        params = {
-            **params,
-            "seed": secrets.randbelow(fingerprint.MAX_SEED) if asked.cache == "off" else derived,
-        }
-    key = fingerprint.of(model=model.slug, model_version=model.version, prompt=canonical, params=params)
-    return Plan(model, prompt, params, chosen, quote, key)
+    """Draws the seed: the same request is the same picture, unless it wants no cache or a variation."""
+    seeded = "seed" in params
+    if not seeded:
+        exact = fingerprint.normalise(prompt, case_sensitive=model.case_sensitive)
+        drawn = new_seed or asked.variation or asked.cache == "off"
+        seed = (
+            secrets.randbelow(fingerprint.MAX_SEED)
+            if drawn
+            else fingerprint.derive_seed(model=model.slug, prompt=exact)
+        )
+        params = {**params, "seed": seed}
+    found = keys.of(
+        kind=asked.type,
+        model=model.slug,
+        model_version=model.version,
+        case_sensitive=model.case_sensitive,
+        prompt=prompt,
+        params=params,
+    )
+    own = seeded or asked.variation
+    return Plan(
+        model=model,
+        prompt=prompt,
+        params=params,
+        selection=chosen,
+        quote=quote,
+        fingerprint=found.exact,
+        canonical=None if own else found.canonical,
+        compatibility=found.compatibility,
+    )
 
 
 def _requirements(asked: EstimateRequest) -> Requirements:

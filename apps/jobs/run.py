@@ -14,7 +14,7 @@ from django.conf import settings
 from apps.artifacts import store as artifacts
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
-from apps.jobs import attempts, leases, outcomes
+from apps.jobs import attempts, leases, outcomes, reuse
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
 from apps.providers import call, inbox
@@ -55,6 +55,8 @@ def advance(job: Job) -> None:
         leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
     elif clock.now() >= job.deadline_at:
         outcomes.expire(job, current)
+    elif current is None and not past and reuse.answers(job):
+        pass
     elif current is None:
         outcomes.next_attempt(job, past, buy=_buy)
     elif current.ticket is None:

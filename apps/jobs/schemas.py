@@ -39,6 +39,15 @@ class Urls(BaseModel):
     events: str
 
 
+class Cache(BaseModel):
+    """The earlier job whose result answers this one. `similarity`: the cosine, of tier `semantic`."""
+
+    tier: Literal["exact", "canonical", "semantic", "shared"]
+    similarity: float | None
+    job_id: str
+    saved_usd: str
+
+
 class Job(BaseModel):
     """Amounts are decimal text in USD, times ISO 8601 in UTC."""
 
@@ -49,6 +58,7 @@ class Job(BaseModel):
     type: str
     model: str
     cached: bool
+    cache: Cache | None
     estimated_cost_usd: str
     estimated_time_s: Seconds
     cost_usd: str
@@ -98,6 +108,14 @@ class JobPage(BaseModel):
     next: str | None
 
 
+class FeedbackAnswer(BaseModel):
+    """`job`: the fresh generation; null if none was needed, or `error` says why there is none."""
+
+    refunded_usd: str
+    job: Job | None
+    error: Error | None
+
+
 class Event(BaseModel):
     at: datetime
     from_status: str
@@ -142,6 +160,7 @@ class CacheOutlook(BaseModel):
     """Whether it would be served from the cache now, and what that would save."""
 
     outlook: Literal["hit", "miss", "off"]
+    tier: Literal["exact", "canonical"] | None
     saves_usd: str
 
 

@@ -67,7 +67,17 @@ class EstimateRequest(Strict):
     requirements: Requirements = Requirements()
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
-    cache: Literal["exact", "off"] = "exact"
+    cache: Annotated[
+        Literal["off", "exact", "canonical", "semantic", "account"],
+        Field(description="Which earlier results of your team may answer it"),
+    ] = "account"
+    variation: Annotated[bool, Field(description="Another picture for the same prompt: a new seed")] = False
+
+
+class FeedbackRequest(Strict):
+    """POST /v1/jobs/{id}/feedback."""
+
+    verdict: Literal["wrong_match", "bad_quality", "good"]
 
 
 class JobRequest(EstimateRequest):

@@ -7,6 +7,7 @@ longer holds the job.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,10 +15,11 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.caching import store as cache
-from apps.core import clock, notify, rows
-from apps.jobs import attempts, documents, leases
+from apps.caching.store import Hit
+from apps.core import bell, clock, money, notify, rows
+from apps.jobs import attempts, cached, documents, leases
 from apps.jobs.models import Attempt, Job
-from apps.jobs.states import Billed, CachePolicy, JobStatus
+from apps.jobs.states import Billed, CachePolicy, CacheTier, Flight, JobStatus
 from apps.ledger import holds, usage
 from apps.webhooks import emit, endpoints
 
@@ -46,6 +48,44 @@ def complete(
             if attempt.model == job.model:
                 _keep(job, cost_usd=charged)
     return ended
+
+
+def complete_from_cache(job: Job, hit: Hit, *, tier: CacheTier, share: Decimal = money.ZERO) -> bool:
+    """Another purchase's outputs are the job's; what it held is freed, but for its `share` (0 to 1) of that price."""
+    paid = money.amount(hit.cost_usd * share)
+    job.outputs, job.cached_from, job.cache_tier, job.similarity = hit.outputs, hit.source_id, tier, hit.similarity
+    job.saved_usd = hit.cost_usd - paid
+    with _ending(job, JobStatus.COMPLETED, cost_usd=paid) as ended:
+        if ended:
+            taken = ("cached_from", "cache_tier", "similarity", "saved_usd")
+            Job.objects.filter(pk=job.pk).update(**{name: getattr(job, name) for name in taken})
+            _pay_share(job, paid)
+    return ended
+
+
+def _pay_share(job: Job, paid: Decimal) -> None:
+    if paid:
+        holds.capture(reference=job.pk, cost_usd=paid)
+        usage.record(
+            reference=job.pk,
+            kind=job.type,
+            model=job.model,
+            provider=usage.CACHE,
+            cost_usd=paid,
+            estimated_usd=job.estimated_cost_usd,
+            generation_ms=0,
+        )
+        return
+    holds.release(reference=job.pk, reason=f"served from the cache: {job.cache_tier}")
+    usage.record_cached(
+        user_id=job.user_id,
+        timezone=job.user.timezone,
+        reference=job.pk,
+        kind=job.type,
+        model=job.model,
+        estimated_usd=job.estimated_cost_usd,
+        saved_usd=job.saved_usd,
+    )
 
 
 def fail(
@@ -145,17 +185,22 @@ def _keep(job: Job, *, cost_usd: Decimal) -> None:
     cache.keep(
         team_id=job.team_id,
         fingerprint=bytes(job.fingerprint),
+        canonical=job.canonical and bytes(job.canonical),
+        compatibility=bytes(job.compatibility),
         model=job.model,
+        prompt=job.prompt,
         source_id=job.pk,
         outputs=job.outputs,
         cost_usd=cost_usd,
-        ttl_s=job.quote.get("cache_ttl_s") or settings.CACHE_TTL_S,
+        expires_at=clock.now() + timedelta(seconds=job.quote.get("cache_ttl_s") or settings.CACHE_TTL_S),
     )
+    if settings.EMBEDDER and job.canonical:
+        bell.ring("caching.remember", id=job.pk, queue="cpu")
 
 
 def _announce(job: Job) -> None:
     notify.ended(job.pk)
-    leases.wake_next(job.user_id)
+    leases.wake_next(job)
     if wanted(job):
         announce_to(job)
 
@@ -184,7 +229,7 @@ def insert_cached(job: Job, *, timezone: str) -> bool:
     """
     begun = {name: getattr(job, name) for name in _ENDS_AT_ONCE}
     job.status, job.due_at, job.rung_at = JobStatus.COMPLETED, None, None
-    job.started_at, job.finished_at = job.created_at, clock.now()
+    job.started_at, job.finished_at, job.flight = job.created_at, clock.now(), Flight.ALONE
     # The answer that may have to be given again is in the row, and the result is in the answer.
     if not (_insert_with_hit(job) if job.idempotency_key else _insert_from_cache(job)):
         for name, value in begun.items():
@@ -204,19 +249,20 @@ def insert_cached(job: Job, *, timezone: str) -> bool:
     return True
 
 
-_ENDS_AT_ONCE = ("status", "due_at", "rung_at", "started_at", "finished_at")
-_TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id"}
+_ENDS_AT_ONCE = ("status", "due_at", "rung_at", "started_at", "finished_at", "flight")
+_TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id", "cache_tier": "tier"}
 
 
 def _insert_from_cache(job: Job) -> bool:
     """Looks up and inserts in one statement."""
-    return rows.insert_from(job, cache.LOOKUP, _TAKEN, {"now": job.finished_at})
+    return rows.insert_from(job, cached.LOOKUP, _TAKEN, cached.question(job))
 
 
 def _insert_with_hit(job: Job) -> bool:
-    hit = cache.lookup(team_id=job.team_id, fingerprint=bytes(job.fingerprint))
+    hit = cached.lookup(job)
     if hit:
         job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
+        job.cache_tier = hit.tier
         insert(job)
     return hit is not None
 

@@ -51,5 +51,34 @@ class Priority(models.TextChoices):
 
 
 class CachePolicy(models.TextChoices):
+    """What may answer a job instead of a new generation; each includes those before it."""
+
     OFF = "off"
+    EXACT = "exact", "exact: the same request"
+    CANONICAL = "canonical", "canonical: and certain rewordings of it"
+    SEMANTIC = "semantic", "semantic: and look-alikes that the guard lets pass"
+    ACCOUNT = "account", "account: canonical, and semantic as the team has it"
+
+
+class CacheTier(models.TextChoices):
+    """What did answer it. `shared`: it waited for an equal request that was already on its way."""
+
     EXACT = "exact"
+    CANONICAL = "canonical"
+    SEMANTIC = "semantic"
+    SHARED = "shared"
+
+
+class Flight(models.TextChoices):
+    """Equal requests at once: one buys, the others wait for it."""
+
+    ALONE = "", "alone"
+    LEADS = "leads"
+    FOLLOWS = "follows"
+
+
+class Feedback(models.TextChoices):
+    NONE = "", "none"
+    WRONG_MATCH = "wrong_match"
+    BAD_QUALITY = "bad_quality"
+    GOOD = "good"

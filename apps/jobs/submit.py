@@ -14,7 +14,7 @@ from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import CachePolicy, JobStatus
+from apps.jobs.states import CachePolicy, Flight, JobStatus
 from apps.ledger import holds
 
 
@@ -48,7 +48,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
         return earlier, True
     job = _new_job(caller, asked, planned, once)
     try:
-        _insert(job, caller, planned)
+        _take_turns(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -64,11 +64,58 @@ def _plan(caller: Caller, asked: JobRequest) -> Plan:
     return plans.honour(caller, asked, uuid.UUID(asked.quote_id))
 
 
+def again(caller: Caller, job: Job, *, new_seed: bool) -> Job:
+    """The same request as a new job that is generated afresh. Raises like `submit`."""
+    own_seed = job.canonical is None
+    asked = JobRequest.model_validate(
+        {
+            "type": job.type,
+            "prompt": job.prompt,
+            "model": job.model,
+            "params": {name: value for name, value in job.params.items() if own_seed or name != "seed"},
+            "callback_url": job.callback_url or None,
+            "metadata": job.metadata,
+        }
+    )
+    planned = plans.make(caller, asked, new_seed=new_seed)
+    fresh = _new_job(caller, asked, planned, None)
+    _buy(fresh, caller, planned)
+    return fresh
+
+
+def _take_turns(job: Job, caller: Caller, planned: Plan) -> None:
+    """Equal requests at once share one render: the first leads, and who comes while it is on its way follows."""
+    if job.cache != CachePolicy.OFF:
+        job.flight = Flight.LEADS
+    try:
+        _insert(job, caller, planned)
+    except IntegrityError as error:
+        if not _is_second(error):
+            raise
+        # Woken when the leader ends; at the latest when its own time is over.
+        job.flight, job.due_at = Flight.FOLLOWS, job.deadline_at
+        _insert(job, caller, planned)
+
+
+def _is_second(error: IntegrityError) -> bool:
+    diagnosis = getattr(error.__cause__, "diag", None)
+    return getattr(diagnosis, "constraint_name", None) == "one_leader_per_fingerprint"
+
+
 @transaction.atomic(durable=True)
 def _insert(job: Job, caller: Caller, planned: Plan) -> None:
     """Answers from the cache, or else holds the money and rings."""
     if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
         return
+    _reserve(job, caller, planned)
+
+
+@transaction.atomic(durable=True)
+def _buy(job: Job, caller: Caller, planned: Plan) -> None:
+    _reserve(job, caller, planned)
+
+
+def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
     settle.insert(job)
     holds.reserve(
         user_id=caller.user_id,
@@ -78,7 +125,8 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
     capacity.check(caller, expected_s=planned.model.expected_s_p50)
-    leases.ring(job.pk)
+    if job.flight != Flight.FOLLOWS:
+        leases.ring(job.pk)
 
 
 def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
@@ -101,6 +149,8 @@ def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None
         selection=planned.selection,
         quote=planned.quote,
         fingerprint=planned.fingerprint,
+        canonical=planned.canonical,
+        compatibility=planned.compatibility,
         estimated_cost_usd=planned.estimated_usd,
         created_at=at,
         deadline_at=at + timedelta(seconds=settings.JOB_DEADLINE_S),

@@ -31,6 +31,7 @@ RETURNING id
 
 def due_jobs() -> int:
     """Rings for jobs that are due and free. Returns how many."""
+    leases.wake_orphans()
     at = clock.now()
     waiting = max(bell.depth(queue) or 0 for queue in ("io", "cpu"))
     patience_s = RING_AGAIN_S if waiting < _BACKLOG else _BEHIND_S

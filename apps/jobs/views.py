@@ -16,13 +16,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts import caller
-from apps.caching import store as cache
 from apps.catalog import snapshot
 from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
-from apps.jobs import cancel, documents, listing, plans, reads, schemas, serializers, submit
+from apps.jobs import cached, cancel, documents, feedback, listing, plans, reads, schemas, serializers, submit
 from apps.jobs.models import Job, JobEvent
+from apps.jobs.states import Feedback
 
 READ, WRITE = "jobs:read", "jobs:write"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -92,6 +92,22 @@ class JobCancel(APIView):
         return Response(documents.full(job, job.past), status=200 if job.has_ended else 202)
 
 
+class JobFeedback(APIView):
+    """Say what you think of a result. What is wrong is not served again, a share paid for it comes back, and it is
+    generated afresh."""
+
+    scopes = {"POST": WRITE}
+
+    @extend_schema(
+        request=serializers.FeedbackRequest,
+        responses={200: schemas.FeedbackAnswer, **problems(400, 404, 409, 411, 413, 415, 422)},
+    )
+    def post(self, request: Request, job_id: uuid.UUID) -> Response:
+        asked = inputs.parse(serializers.FeedbackRequest, inputs.body(request))
+        given = feedback.give(caller.required(request), _job(request, job_id), Feedback(asked.verdict))
+        return Response(documents.feedback(given.refunded_usd, given.fresh, given.refusal))
+
+
 class JobEvents(APIView):
     """A job's changes of status as JSON; with `Accept: text/event-stream` its news as they happen."""
 
@@ -126,7 +142,7 @@ class Estimates(APIView):
         plan = plans.make(asker, asked)
         hit = None
         if asked.cache != "off":
-            hit = cache.lookup(team_id=asker.team_id, fingerprint=plan.fingerprint)
+            hit = cached.lookup(plan, policy=asked.cache, team_id=asker.team_id)
         kept = plans.keep(asker, asked, plan)
         return Response(documents.estimate(plan, kept, hit, cache=asked.cache))
 
