@@ -39,6 +39,7 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/jobs/<uuid:job_id>/events": {"GET": READ, "HEAD": READ},
     "v1/estimates": {"POST": READ},
     "v1/models": {"GET": READ, "HEAD": READ},
+    "v1/cache/purge": {"POST": WRITE},
     "v1/budget": {"GET": READ, "HEAD": READ},
     "v1/usage": {"GET": READ, "HEAD": READ},
     "v1/usage/entries": {"GET": READ, "HEAD": READ},
@@ -48,7 +49,11 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/webhooks/endpoints/<uuid:endpoint_id>": {"DELETE": HOOKS},
 }
 # What to send where it is not a job.
-BODIES = {"v1/webhooks/endpoints": {"url": "https://example.com/others"}}
+BODIES: dict[str, dict[str, Any]] = {
+    "v1/webhooks/endpoints": {"url": "https://example.com/others"},
+    "v1/cache/purge": {"all": True},
+    "v1/jobs/<uuid:job_id>/feedback": {"verdict": "good"},
+}
 # Without a key, for everybody: what a GET is answered.
 PUBLIC = {
     "": 302,

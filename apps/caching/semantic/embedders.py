@@ -65,11 +65,16 @@ def _normed(values: Sequence[float]) -> tuple[float, ...]:
 
 def configured() -> Embedder | None:
     """By settings; None: tier 3 is off. Raises EmbedderUnavailable if what is configured is not installed."""
-    return _configured(settings.EMBEDDER, settings.EMBEDDINGS_URL, settings.EMBEDDINGS_MODEL)
+    return named(settings.EMBEDDER)
+
+
+def named(name: str) -> Embedder | None:
+    """`minilm`, `endpoint` (at EMBEDDINGS_URL), anything else: none. One of each in a process."""
+    return _named(name, settings.EMBEDDINGS_URL, settings.EMBEDDINGS_MODEL)
 
 
 @cache
-def _configured(name: str, url: str, model: str) -> Embedder | None:
+def _named(name: str, url: str, model: str) -> Embedder | None:
     if name == "endpoint":
         return Endpoint(url, key=settings.EMBEDDINGS_API_KEY, model=model)
     if name == "minilm":
