@@ -93,7 +93,8 @@ CROSS JOIN LATERAL (SELECT COALESCE(sum(spent_delta_usd), 0) AS paid FROM ledger
                     WHERE reference = j.id AND kind IN ('capture', 'charge')) e
 WHERE j.cost_usd <> e.paid
 """  # noqa: S608 - only our own constants are interpolated
-# M5: what users paid and what the platform absorbed is together what the providers bill us.
+# M5: what users paid and what the platform absorbed is together what the providers bill us; and a follower's share of
+# its leader's render, where the policy asks for one, is what its job cost.
 _ATTEMPTS = f"""{_REFERENCES}
 SELECT 'attempts', j.id::text, format('billed %%s, booked %%s', a.billed, e.booked)
 FROM jobs_job j JOIN touched USING (id)
@@ -101,7 +102,7 @@ CROSS JOIN LATERAL (SELECT COALESCE(sum(price_usd), 0) AS billed FROM jobs_attem
                     WHERE job_id = j.id AND billed = 'yes' AND status NOT IN ('started', 'submitted', 'fetched')) a
 CROSS JOIN LATERAL (SELECT COALESCE(sum(amount_usd), 0) AS booked FROM ledger_entry
                     WHERE reference = j.id AND kind IN ('capture', 'charge', 'platform_absorbed')) e
-WHERE a.billed <> e.booked
+WHERE a.billed + CASE j.cache_tier WHEN 'shared' THEN j.cost_usd ELSE 0 END <> e.booked
 """  # noqa: S608 - only our own constants are interpolated
 # What the records of usage cost is what was paid in the month...
 _USAGE = f"""{_PERIODS}

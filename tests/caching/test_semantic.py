@@ -69,7 +69,7 @@ def test_a_word_is_a_base_of_its_own_inflections_only() -> None:
 def test_one_wrong_verdict_switches_a_kind_of_difference_off_and_right_ones_on_again() -> None:
     prior = 400
     assert verdicts.upper_bound(0, prior) <= 0.01 < verdicts.upper_bound(1, prior + 1)
-    assert verdicts.upper_bound(1, prior + 160) <= 0.01
+    assert verdicts.upper_bound(1, prior + 170) <= 0.01
     # The upper end of Wilson's interval for 1 of 10 (Newcombe, 1998, method 3, gives 0.0179 to 0.4042).
     assert verdicts.upper_bound(1, 10) == pytest.approx(0.4042, abs=1e-4)
 
@@ -109,7 +109,7 @@ def door() -> Iterator[Receiver]:
 
 def test_an_endpoint_that_answers_nonsense_is_unavailable(door: Receiver) -> None:
     endpoint = embedders.Endpoint(door.url, key="secret", model="some-model")
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(EmbedderUnavailable), endpoint:
         endpoint.embed(["a red car"])
     asked = door.wait_for(1)[0]
     assert asked.path == "/embeddings"

@@ -42,6 +42,12 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers=headers, timeout=settings.EMBEDDINGS_TIMEOUT_S)
 
+    def __enter__(self) -> "Endpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
     def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
         body = {"model": self._model, "input": list(texts), "dimensions": DIM}
         try:

@@ -40,7 +40,7 @@ class Score:
     def precision(self) -> float:
         """The share of what it serves that is right; 1 if it serves nothing."""
         right = sum(count for key, count in self.served.items() if key[0])
-        return right / self.served.total() if self.served else 1.0
+        return right / (self.served.total() or 1) if right else float(not self.served.total())
 
     @property
     def p95_ms(self) -> float:
