@@ -232,6 +232,7 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("FAL_BASE_URL", default="https://queue.fal.run"),
         "api_key": env.str("FAL_API_KEY", default=""),
         "jwks_url": env.str("FAL_JWKS_URL", default="https://rest.fal.ai/.well-known/jwks.json"),
+        "priority": env.str("FAL_QUEUE_PRIORITY", default="normal"),
     },
     "openai": {
         "base_url": env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1"),
@@ -245,6 +246,10 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("ELEVENLABS_BASE_URL", default="https://api.elevenlabs.io"),
         "api_key": env.str("ELEVENLABS_API_KEY", default=""),
     },
+    "litellm": {
+        "base_url": env.str("LITELLM_BASE_URL", default=""),
+        "api_key": env.str("LITELLM_API_KEY", default=""),
+    },
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
@@ -254,6 +259,8 @@ PROVIDER_RESULT_TIMEOUT_S: float = env.float("PROVIDER_RESULT_TIMEOUT_S", defaul
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
+# How long an estimate's prices are honoured.
+QUOTE_TTL_S: int = env.int("QUOTE_TTL_S", default=600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
@@ -271,11 +278,26 @@ WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=350)
 BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
 # A user or team is told once a period when this much of a limit is used.
 BUDGET_WARNING_PERCENTS: list[int] = env.list("BUDGET_WARNING_PERCENTS", cast=int, default=[80, 100])
+# What the platform itself may pay for generations in a day before somebody is told.
+ABSORBED_ALERT_USD: Decimal = Decimal(env.str("ABSORBED_ALERT_USD", default="1"))
 WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 # Delay before each further attempt, seconds: ten attempts over about 75 hours.
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
     "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
 )
+
+# Where e-mail goes: to the console in development; nowhere in production until somebody says where.
+_EMAIL: dict[str, Any] = env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://")
+EMAIL_BACKEND: str = _EMAIL["EMAIL_BACKEND"]
+EMAIL_HOST: str = _EMAIL["EMAIL_HOST"] or "localhost"
+EMAIL_PORT: int = _EMAIL["EMAIL_PORT"] or 25
+EMAIL_HOST_USER: str = _EMAIL["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD: str = _EMAIL["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS: bool = _EMAIL.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL: bool = _EMAIL.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH: str = _EMAIL["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="genplatform@localhost")
 
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)

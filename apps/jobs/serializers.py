@@ -1,25 +1,23 @@
-"""The request bodies of the API, strict: no unknown field, no silent conversion ("512" and true are not numbers)."""
+"""The request bodies of the API over jobs."""
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from apps.core.errors import InvalidRequest
-from apps.core.parsers import field_path
+from apps.core.inputs import Strict
 
 MAX_METADATA_BYTES = 4096
-# A body of a megabyte can hold a hundred thousand wrong fields; nobody reads more errors than this.
-MAX_ERRORS = 50
-
-Body = TypeVar("Body", bound="_Strict")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+def _number(value: Any) -> Any:
+    """5 is a number where 5.0 is; "5" and true are none."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError("Input should be a number")
+    return value
 
 
-class Params(_Strict):
+class Params(Strict):
     """What to generate. Which fields a model takes, and how far, is the catalog's word (GET /v1/models)."""
 
     width: Annotated[int, Field(ge=64, le=16_384)] | None = None
@@ -35,19 +33,29 @@ class Params(_Strict):
     @field_validator("duration_s", mode="before")
     @classmethod
     def _a_number(cls, value: Any) -> Any:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError("Input should be a number")
-        return value
+        return _number(value)
 
 
-class Requirements(_Strict):
-    """What is needed, when no model is named."""
+class Requirements(Strict):
+    """What is needed: of the model that is chosen, or of the one named."""
 
     quality: Annotated[int, Field(ge=1, le=10)] | None = None
     content_type: Annotated[str, Field(max_length=40, examples=["social", "client", "print"])] | None = None
+    max_cost_usd: (
+        Annotated[
+            str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{1,10})?$", examples=["0.05"], description="Of the job")
+        ]
+        | None
+    ) = None
+    max_latency_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+
+    @field_validator("max_latency_s", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        return _number(value)
 
 
-class EstimateRequest(_Strict):
+class EstimateRequest(Strict):
     """What a job would cost."""
 
     type: Literal["image", "video", "audio"]
@@ -58,6 +66,8 @@ class EstimateRequest(_Strict):
     ] = []
     requirements: Requirements = Requirements()
     params: Params = Params()
+    priority: Literal["interactive", "batch"] = "interactive"
+    cache: Literal["exact", "off"] = "exact"
 
 
 class JobRequest(EstimateRequest):
@@ -65,8 +75,16 @@ class JobRequest(EstimateRequest):
 
     callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     metadata: dict[Annotated[str, Field(max_length=100)], Any] = {}
-    priority: Literal["interactive", "batch"] = "interactive"
-    cache: Literal["exact", "off"] = "exact"
+    quote_id: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+                description="Of an estimate of the same request: its prices hold for ten minutes",
+            ),
+        ]
+        | None
+    ) = None
 
     @field_validator("metadata")
     @classmethod
@@ -74,18 +92,3 @@ class JobRequest(EstimateRequest):
         if value and len(json.dumps(value)) > MAX_METADATA_BYTES:
             raise ValueError(f"Metadata should have at most {MAX_METADATA_BYTES} bytes")
         return value
-
-
-def parse(shape: type[Body], data: Any) -> Body:
-    """`data` as `shape`. Raises InvalidRequest that names every bad field (of the first `MAX_ERRORS`)."""
-    try:
-        return shape.model_validate(data)
-    except ValidationError as error:
-        found = [
-            {"field": field_path(item["loc"]), "message": item["msg"], "code": item["type"]}
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[
-                :MAX_ERRORS
-            ]
-        ]
-        summary = "; ".join(f"{item['field']}: {item['message']}" for item in found[:3])
-        raise InvalidRequest(summary, errors=found) from error

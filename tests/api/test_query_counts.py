@@ -98,11 +98,25 @@ def test_a_list_costs_the_same_whatever_its_length(warm: Someone, work: Work) ->
 
 
 def test_the_small_reads(warm: Someone) -> None:
-    for path in ("/v1/budget", "/v1/models", "/v1/webhooks/secret"):
-        with at_most(1):
+    for path, limit in (
+        ("/v1/budget", 2),
+        ("/v1/models", 1),
+        ("/v1/webhooks/secret", 1),
+        ("/v1/usage", 1),
+        ("/v1/usage/entries", 1),
+    ):
+        with at_most(limit):
             assert warm.api.get(path).status_code == 200
-    with at_most(0):
-        assert warm.api.post("/v1/estimates", body(), format="json").status_code == 200
+
+
+def test_an_estimate_looks_into_the_cache_and_keeps_its_quote(warm: Someone) -> None:
+    with at_most(2):
+        quote = warm.api.post("/v1/estimates", body(), format="json").json()
+    with at_most(1):
+        assert warm.api.post("/v1/estimates", body(cache="off"), format="json").status_code == 200
+    with at_most(ACCEPT + 1):
+        asked = body(quote_id=quote["quote_id"])
+        assert warm.api.post("/v1/jobs", asked, format="json").status_code == 202
 
 
 def test_a_refusal_before_the_database_costs_nothing(warm: Someone) -> None:

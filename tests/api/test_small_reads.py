@@ -14,7 +14,9 @@ from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.jobs import run, schemas
 from apps.jobs.models import Job
+from apps.ledger import schemas as money_schemas
 from apps.ledger.models import Budget, Hold
+from apps.webhooks import schemas as webhook_schemas
 from apps.webhooks import signing
 from tests import factories
 from tests.api.shapes import conforms
@@ -30,10 +32,11 @@ def test_every_model_says_what_it_takes_and_costs(pro: Someone) -> None:
     assert conforms(schemas.Models, answer)
     models = {model["id"]: model for model in answer["data"]}
     assert set(models) == {"fast-draft", "standard", "premium", "clip", "speech"}
-    assert models["fast-draft"]["prices"] == [{"unit": "image", "unit_price_usd": "0.005"}]
+    assert models["fast-draft"]["prices"] == [{"unit": "image", "unit_price_usd": "0.005", "multipliers": {}}]
+    assert models["clip"]["prices"][0]["multipliers"] == {"resolution": {"1080p": "1.5"}}
     assert models["fast-draft"]["limits"]["max_width"] == 1536
     assert models["clip"]["defaults"]["duration_s"] == 5
-    assert models["clip"]["estimated_time_s"] == {"p50": 45, "p95": 120}
+    assert models["clip"]["estimated_time_s"] == {"p50": 45, "p95": 120, "basis": "catalog"}
 
 
 def test_the_tier_says_which_are_allowed() -> None:
@@ -95,6 +98,7 @@ def test_the_breakdown_multiplies_to_the_estimate(pro: Someone) -> None:
     parts = estimate["breakdown"]
     product = Decimal(parts["unit_price_usd"]) * Decimal(parts["quantity"]) * Decimal(parts["multiplier"])
     assert product == Decimal(estimate["estimated_cost_usd"]) == Decimal("0.3")
+    assert (parts["multipliers"], parts["count"], parts["discount"]) == ({"resolution": "1.5"}, 1, "0")
 
 
 def test_an_estimate_needs_no_budget() -> None:
@@ -111,7 +115,7 @@ def figures(someone: Someone) -> tuple[str, str, str, str]:
 
 
 def test_the_budget_follows_a_job_through_its_life(pro: Someone, work: Work) -> None:
-    assert conforms(schemas.Budget, pro.budget)
+    assert conforms(money_schemas.Budget, pro.budget)
     assert figures(pro) == ("100", "0", "0", "100")
     job_id = pro.api.post("/v1/jobs", body(fallback_models=["standard"]), format="json").json()["id"]
     assert figures(pro) == ("100", "0", "0.025", "99.975")
@@ -145,7 +149,7 @@ def test_nothing_remains_when_the_limit_was_lowered_below_what_is_held(pro: Some
 
 def test_the_secret_is_the_teams_and_signs_its_webhooks(pro: Someone) -> None:
     answer = pro.api.get("/v1/webhooks/secret").json()
-    assert conforms(schemas.WebhookSecret, answer)
+    assert conforms(webhook_schemas.WebhookSecret, answer)
     colleague, stranger = factories.someone(team=pro.user.team), factories.someone()
     assert colleague.api.get("/v1/webhooks/secret").json() == answer
     assert stranger.api.get("/v1/webhooks/secret").json() != answer
