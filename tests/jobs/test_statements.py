@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.jobs import run, validate
 from apps.providers import registry
+from apps.webhooks import endpoints
 from tests.jobs.engine import Engine
 
 # Claim, the attempt's row, its ticket with leaving the job. Claim, the artifact, the fetched attempt with leaving.
@@ -23,7 +24,9 @@ def statements(touch: Callable[[], None]) -> list[str]:
 
 def test_buying_collecting_and_judging_are_a_few_statements_each(engine: Engine) -> None:
     job = engine.submit("a heron", cache="exact")
-    assert registry.is_available("wavespeed")  # remembered: asked once a second, not for each job
+    # Remembered: asked once in a while, not for each job.
+    assert registry.is_available("wavespeed")
+    assert not endpoints.wanting(job.team_id, "job.completed")
     bought = statements(lambda: run.run(job.pk))
     engine.provider_done()
     engine.due(job)
