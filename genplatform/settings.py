@@ -254,6 +254,8 @@ PROVIDER_RESULT_TIMEOUT_S: float = env.float("PROVIDER_RESULT_TIMEOUT_S", defaul
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
+# How long an estimate's prices are honoured.
+QUOTE_TTL_S: int = env.int("QUOTE_TTL_S", default=600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.

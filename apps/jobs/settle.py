@@ -55,7 +55,7 @@ def fail(
 
     `leaving`: an attempt at a provider whose outcome can't be known now; its money stays held (M4).
     """
-    changes = {"error_code": code, "error_message": message, "error_retryable": retryable}
+    changes: dict[str, Any] = {"error_code": code, "error_message": message, "error_retryable": retryable}
     with _ending(job, JobStatus.FAILED, **changes) as ended:
         if ended:
             _free(job, leaving=leaving, because=because or code)

@@ -15,7 +15,7 @@ from apps.ledger.models import Budget, BudgetPeriod, Entry, TeamBudget
 from tests import factories
 from tests.api.shapes import conforms
 from tests.factories import Someone, body
-from tests.ledger.purchases import bought, held, served
+from tests.ledger.purchases import buy, reserve, serve
 
 NOON = datetime(2027, 3, 10, 12, tzinfo=UTC)
 
@@ -40,10 +40,10 @@ def groups(answer: dict[str, Any]) -> dict[str, tuple[int, str]]:
 
 
 def test_jobs_of_a_month_by_day(pro: Someone) -> None:
-    bought(pro.user, "0.03", at=NOON - timedelta(days=2))
-    bought(pro.user, "0.02", at=NOON)
-    bought(pro.user, "0.01", at=NOON)
-    bought(pro.user, "5", at=NOON - timedelta(days=20))  # February's
+    buy(pro.user, "0.03", at=NOON - timedelta(days=2))
+    buy(pro.user, "0.02", at=NOON)
+    buy(pro.user, "0.01", at=NOON)
+    buy(pro.user, "5", at=NOON - timedelta(days=20))  # February's
     with clock.frozen(NOON):
         answer = usage(pro)
     assert conforms(schemas.Usage, answer)
@@ -61,7 +61,7 @@ def test_jobs_of_a_month_by_day(pro: Someone) -> None:
 
 def test_the_bounds_are_days_and_both_are_included(pro: Someone) -> None:
     for day in (1, 2, 3, 4):
-        bought(pro.user, "0.01", at=NOON.replace(day=day))
+        buy(pro.user, "0.01", at=NOON.replace(day=day))
     answer = usage(pro, **{"from": "2027-03-02", "to": "2027-03-03"})
     assert list(groups(answer)) == ["2027-03-02", "2027-03-03"]
 
@@ -69,7 +69,7 @@ def test_the_bounds_are_days_and_both_are_included(pro: Someone) -> None:
 def test_a_day_is_that_of_the_users_zone(pro: Someone) -> None:
     pro.user.timezone = "Pacific/Kiritimati"
     pro.user.save(update_fields=["timezone"])
-    bought(pro.user, at=NOON)  # 02:00 on the 11th there
+    buy(pro.user, at=NOON)  # 02:00 on the 11th there
     with clock.frozen(NOON):
         answer = usage(pro)
     assert (list(groups(answer)), answer["to"]) == (["2027-03-11"], "2027-03-11")
@@ -86,9 +86,9 @@ def test_a_day_is_that_of_the_users_zone(pro: Someone) -> None:
 def test_usage_is_grouped_dearest_first(
     pro: Someone, group_by: str, expected: dict[str, tuple[int, str]]
 ) -> None:
-    bought(pro.user, "0.02")
-    bought(pro.user, "0.08", model="premium", provider="fal")
-    served(pro.user, "0.02")
+    buy(pro.user, "0.02")
+    buy(pro.user, "0.08", model="premium", provider="fal")
+    serve(pro.user, "0.02")
     answer = usage(pro, group_by=group_by)
     assert list(groups(answer).items()) == list(expected.items())
     assert (answer["total"]["jobs"], answer["total"]["saved_usd"]) == (3, "0.02")
@@ -100,7 +100,7 @@ def test_nothing_used_is_a_total_of_nothing(pro: Someone) -> None:
 
 
 def test_a_refund_lowers_the_cost_of_its_day(pro: Someone) -> None:
-    reference = bought(pro.user, "0.05", at=NOON)
+    reference = buy(pro.user, "0.05", at=NOON)
     with clock.frozen(NOON + timedelta(days=1)), transaction.atomic():
         corrections.refund(reference=reference, amount_usd=Decimal("0.02"), reason="blurred", by="ops")
     with clock.frozen(NOON + timedelta(days=1)):
@@ -118,9 +118,9 @@ def test_a_job_is_counted_from_submission_to_result(pro: Someone, work: Any) -> 
 def test_a_team_admin_sees_the_team_by_user_and_others_see_themselves(boss: Someone) -> None:
     member = factories.someone(team=boss.user.team, username="member")
     stranger = factories.someone()
-    bought(boss.user, "0.01")
-    bought(member.user, "0.02")
-    bought(stranger.user, "0.04")
+    buy(boss.user, "0.01")
+    buy(member.user, "0.02")
+    buy(stranger.user, "0.04")
     answer = usage(boss, scope="team", group_by="user")
     named = [(group["key"], group["name"], group["cost_usd"]) for group in answer["data"]]
     assert named == [(str(member.user.pk), "member", "0.02"), (str(boss.user.pk), "boss", "0.01")]
@@ -181,7 +181,7 @@ def entries(someone: Someone, **query: Any) -> list[dict[str, Any]]:
 
 
 def test_every_posting_is_there_newest_first(pro: Someone) -> None:
-    reference = bought(pro.user, "0.05")
+    reference = buy(pro.user, "0.05")
     response = pro.api.get("/v1/usage/entries").json()
     assert conforms(schemas.EntryPage, response)
     assert [(entry["kind"], entry["amount_usd"]) for entry in response["data"]] == [
@@ -195,13 +195,13 @@ def test_every_posting_is_there_newest_first(pro: Someone) -> None:
 def test_pages_have_no_gaps_and_no_doubles_while_money_is_spent(pro: Someone) -> None:
     with clock.frozen(NOON):  # one moment for many
         for _ in range(4):
-            bought(pro.user)
+            buy(pro.user)
     everything = [entry["id"] for entry in entries(pro)]
     seen, query = [], {"page_size": "3"}
     while True:
         page = pro.api.get("/v1/usage/entries", query).json()
         seen += [entry["id"] for entry in page["data"]]
-        bought(pro.user, at=NOON + timedelta(hours=len(seen)))
+        buy(pro.user, at=NOON + timedelta(hours=len(seen)))
         if page["next"] is None:
             break
         query["cursor"] = page["next"]
@@ -210,9 +210,9 @@ def test_pages_have_no_gaps_and_no_doubles_while_money_is_spent(pro: Someone) ->
 
 
 def test_entries_are_found_by_time_kind_and_reference(pro: Someone) -> None:
-    early = bought(pro.user, at=NOON)
-    late = bought(pro.user, at=NOON + timedelta(hours=1))
-    saved = served(pro.user, at=NOON + timedelta(hours=2))
+    early = buy(pro.user, at=NOON)
+    late = buy(pro.user, at=NOON + timedelta(hours=1))
+    saved = serve(pro.user, at=NOON + timedelta(hours=2))
     hour = (NOON + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
     assert {entry["reference"] for entry in entries(pro, to=hour)} == {str(early)}
     assert {entry["reference"] for entry in entries(pro, **{"from": hour})} == {str(late), str(saved)}
@@ -223,7 +223,7 @@ def test_entries_are_found_by_time_kind_and_reference(pro: Someone) -> None:
 
 
 def test_who_corrected_it_is_not_told(pro: Someone) -> None:
-    reference = bought(pro.user, "0.05")
+    reference = buy(pro.user, "0.05")
     with transaction.atomic():
         corrections.refund(reference=reference, amount_usd=Decimal("0.05"), reason="blurred", by="ops-anna")
     [refund] = entries(pro, kind="refund")
@@ -234,7 +234,7 @@ def test_who_corrected_it_is_not_told(pro: Someone) -> None:
 def test_a_team_admin_sees_the_entries_of_all_and_nobody_elses(boss: Someone) -> None:
     member, stranger = factories.someone(team=boss.user.team), factories.someone()
     for someone in (boss, member, stranger):
-        bought(someone.user)
+        buy(someone.user)
     of_team = {entry["user_id"] for entry in entries(boss, scope="team")}
     assert of_team == {str(boss.user.pk), str(member.user.pk)}
     assert {entry["user_id"] for entry in entries(boss)} == {str(boss.user.pk)}
@@ -255,11 +255,11 @@ def statement(someone: Someone, month: str = "2027-03", **query: Any) -> dict[st
 
 def refunded_month(someone: Someone) -> None:
     """Two models, a cached answer, a refund, an adjustment, and something still held."""
-    first = bought(someone.user, "0.05", at=NOON - timedelta(days=3))
-    bought(someone.user, "0.0000000001", model="fast-draft", at=NOON)
-    served(someone.user, "0.05", at=NOON)
+    first = buy(someone.user, "0.05", at=NOON - timedelta(days=3))
+    buy(someone.user, "0.0000000001", model="fast-draft", at=NOON)
+    serve(someone.user, "0.05", at=NOON)
     with clock.frozen(NOON):
-        held(someone.user, "0.3")
+        reserve(someone.user, "0.3")
         with transaction.atomic():
             corrections.refund(reference=first, amount_usd=Decimal("0.02"), reason="blurred", by="ops")
             corrections.adjust(user=someone.user, amount_usd=Decimal("-1"), reason="=goodwill()", by="ops")
@@ -301,7 +301,7 @@ def test_the_lines_are_by_day_model_and_provider(pro: Someone) -> None:
 def test_what_month_it_is_is_the_users_word(pro: Someone) -> None:
     pro.user.timezone = "Pacific/Kiritimati"
     pro.user.save(update_fields=["timezone"])
-    bought(pro.user, "0.05", at=datetime(2027, 2, 28, 12, tzinfo=UTC))  # March there
+    buy(pro.user, "0.05", at=datetime(2027, 2, 28, 12, tzinfo=UTC))  # March there
     assert statement(pro, "2027-02")["spent_usd"] == "0"
     march = statement(pro, "2027-03")
     assert march["spent_usd"] == "0.05"
@@ -319,7 +319,7 @@ def test_a_month_without_purchases_is_empty_and_one_to_come_is_not_there(pro: So
 def test_a_teams_statement_names_its_users(boss: Someone) -> None:
     member, stranger = factories.someone(team=boss.user.team, username="member"), factories.someone()
     for someone in (boss, member, stranger):
-        bought(someone.user, "0.05", at=NOON)
+        buy(someone.user, "0.05", at=NOON)
     found = statement(boss, scope="team")
     assert [(line["user"], line["charged_usd"]) for line in found["lines"]] == [
         ("boss", "0.05"),
@@ -331,7 +331,7 @@ def test_a_teams_statement_names_its_users(boss: Someone) -> None:
 @pytest.mark.parametrize("how", ["accept", "format"])
 def test_a_spreadsheet_gets_the_same_figures_and_no_formula(pro: Someone, how: str) -> None:
     refunded_month(pro)
-    bought(pro.user, "0.01", model="@evil", at=NOON)
+    buy(pro.user, "0.01", model="@evil", at=NOON)
     with clock.frozen(NOON):
         if how == "accept":
             response = pro.api.get("/v1/statements/2027-03", HTTP_ACCEPT="text/csv")
@@ -361,8 +361,8 @@ def test_a_refusal_is_a_problem_also_for_a_spreadsheet(pro: Someone) -> None:
 def test_every_cap_says_what_is_used_of_it() -> None:
     someone = factories.someone(tier=factories.tier(monthly_budget_usd=10, daily_budget_usd=2, max_job_usd=1))
     TeamBudget.objects.create(team=someone.user.team, limit_usd=40)
-    bought(someone.user, "1")
-    held(someone.user, "0.5")
+    buy(someone.user, "1")
+    reserve(someone.user, "0.5")
     budget = someone.budget
     assert conforms(schemas.Budget, budget)
     used = {scope: cap["percent_used"] for scope, cap in budget["caps"].items() if scope != "max_job_usd"}
@@ -382,7 +382,7 @@ def test_a_cap_that_is_not_there_is_null_and_a_limit_of_nothing_has_no_percent(p
 def test_the_thresholds_passed_are_listed() -> None:
     someone = factories.someone(tier=factories.tier(monthly_budget_usd=1))
     assert someone.budget["warnings"] == []
-    bought(someone.user, "0.85")
+    buy(someone.user, "0.85")
     [warning] = someone.budget["warnings"]
     assert (warning["scope"], warning["threshold"], warning["percent_used"]) == ("user_month", 80, 85)
     next_month = (clock.now().replace(day=28) + timedelta(days=10)).date()

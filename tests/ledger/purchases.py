@@ -8,12 +8,13 @@ from decimal import Decimal
 from apps.accounts.models import User
 from apps.core import clock
 from apps.ledger import holds, usage
+from apps.ops import reconcile
 
 PRICE = uuid.uuid4()
 
 
-def held(user: User, amount: str = "0.025") -> uuid.UUID:
-    """Set aside."""
+def reserve(user: User, amount: str = "0.025") -> uuid.UUID:
+    """Sets the money aside; the reference of the hold."""
     reference = uuid.uuid4()
     holds.reserve(
         user_id=user.pk,
@@ -25,7 +26,30 @@ def held(user: User, amount: str = "0.025") -> uuid.UUID:
     return reference
 
 
-def bought(
+def charge(
+    reference: uuid.UUID,
+    cost: str,
+    *,
+    model: str = "standard",
+    provider: str = "wavespeed",
+    estimated: str = "",
+    generation_ms: int = 1500,
+) -> Decimal:
+    """Captures and records, as the end of a job does. What the user pays."""
+    paid = holds.capture(reference=reference, cost_usd=Decimal(cost))
+    usage.record(
+        reference=reference,
+        kind="image",
+        model=model,
+        provider=provider,
+        cost_usd=paid,
+        estimated_usd=Decimal(estimated or cost),
+        generation_ms=generation_ms,
+    )
+    return paid
+
+
+def buy(
     user: User,
     cost: str = "0.025",
     *,
@@ -35,23 +59,21 @@ def bought(
     generation_ms: int = 1500,
     at: datetime | None = None,
 ) -> uuid.UUID:
-    """Held and charged."""
+    """Held and charged, at `at`."""
     with clock.frozen(at) if at else nullcontext():
-        reference = held(user, cost)
-        paid = holds.capture(reference=reference, cost_usd=Decimal(cost))
-        usage.record(
-            reference=reference,
-            kind="image",
+        reference = reserve(user, cost)
+        charge(
+            reference,
+            cost,
             model=model,
             provider=provider,
-            cost_usd=paid,
-            estimated_usd=Decimal(estimated or cost),
+            estimated=estimated,
             generation_ms=generation_ms,
         )
     return reference
 
 
-def served(
+def serve(
     user: User, saved: str = "0.025", *, model: str = "standard", at: datetime | None = None
 ) -> uuid.UUID:
     """Answered from the cache."""
@@ -67,3 +89,7 @@ def served(
             saved_usd=Decimal(saved),
         )
     return reference
+
+
+def books_agree() -> bool:
+    return reconcile.differences() == []

@@ -20,7 +20,7 @@ from apps.webhooks.models import Delivery, Endpoint
 from tests import factories
 from tests.factories import Someone
 from tests.jobs.bells import clear, waiting
-from tests.ledger.purchases import bought
+from tests.ledger.purchases import buy
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +45,7 @@ def spender() -> Someone:
 
 
 def warned(someone: Someone, spent: str = "0.85") -> BudgetWarning:
-    bought(someone.user, spent)
+    buy(someone.user, spent)
     return BudgetWarning.objects.latest("created_at")
 
 
@@ -106,7 +106,7 @@ def test_a_warning_is_announced_once(spender: Someone) -> None:
 
 def test_a_teams_warning_goes_to_its_admins(spender: Someone) -> None:
     TeamBudget.objects.create(team=spender.user.team, limit_usd=Decimal("0.5"))
-    bought(spender.user, "0.41")
+    buy(spender.user, "0.41")
     warning = BudgetWarning.objects.get(period__scope="team_month")
     announce.announce(warning.pk)
     assert [address for address, _ in sent()] == ["boss@example.com"]
