@@ -15,7 +15,7 @@ from apps.jobs.models import Job
 from apps.ledger.models import BudgetPeriod, Entry, Hold
 from apps.ops import reconcile
 from tests import factories
-from tests.ledger.purchases import bought, held, served
+from tests.ledger.purchases import buy, reserve, serve
 from tests.ops import rows
 
 pytestmark = pytest.mark.django_db
@@ -55,7 +55,7 @@ def spent(user: User) -> Decimal:
 
 def test_a_refund_is_booked_with_its_reason_and_who_did_it(root: Client) -> None:
     user = factories.user()
-    hold = Hold.objects.get(reference=bought(user, "0.05"))
+    hold = Hold.objects.get(reference=buy(user, "0.05"))
     assert "at most $0.05 is left" in root.get(address(hold, "refund")).content.decode()
     page = correct(root, hold, "0.02").content.decode()
     assert "refunded $0.02: blurred" in page
@@ -81,7 +81,7 @@ def test_a_refund_that_cannot_be_is_refused_and_says_why(
     root: Client, amount: str, reason: str, says: str
 ) -> None:
     user = factories.user()
-    hold = Hold.objects.get(reference=bought(user, "0.05"))
+    hold = Hold.objects.get(reference=buy(user, "0.05"))
     response = correct(root, hold, amount, reason)
     assert response.redirect_chain == []
     assert says in response.content.decode()
@@ -112,7 +112,7 @@ def test_an_adjustment_beyond_the_budget_is_refused(root: Client) -> None:
 
 def test_money_is_put_right_by_those_with_that_permission_only() -> None:
     user = factories.user()
-    hold = Hold.objects.get(reference=bought(user, "0.05"))
+    hold = Hold.objects.get(reference=buy(user, "0.05"))
     looker = ops("view_hold", "change_hold", "view_user", "change_user", "view_entry", "change_entry")
     for row in (hold, user):
         assert correct(looker, row, "0.01").status_code == 403
@@ -140,8 +140,8 @@ def test_what_is_not_there_cannot_be_corrected(root: Client) -> None:
 def test_a_users_page_shows_budgets_spend_by_model_and_holds_with_their_jobs(root: Client) -> None:
     tier = factories.tier(monthly_budget_usd=1, daily_budget_usd=Decimal("0.5"))
     user = factories.user(tier=tier)
-    bought(user, "0.2", model="premium")
-    served(user, "0.2", model="premium")
+    buy(user, "0.2", model="premium")
+    serve(user, "0.2", model="premium")
     job = rows.job(user=user)
     html = root.get(address(user, "change")).content.decode()
     assert "$0.2 spent and $0.025 held of $1" in html
@@ -160,7 +160,7 @@ def test_a_page_of_a_user_who_can_spend_nothing_shows_no_money(root: Client) -> 
 
 def test_who_may_not_see_money_sees_none() -> None:
     user = factories.user()
-    held(user, "0.2")
+    reserve(user, "0.2")
     html = ops("view_user").get(address(user, "change")).content.decode()
     assert user.username in html
     assert "$0.2" not in html
@@ -168,7 +168,7 @@ def test_who_may_not_see_money_sees_none() -> None:
 
 def test_saving_a_user_changes_its_tier_and_nothing_of_its_money(root: Client) -> None:
     user, other = factories.user(timezone="Europe/Berlin"), factories.tier()
-    bought(user, "0.2")
+    buy(user, "0.2")
     at = clock.now()
     data = {
         "username": user.username,

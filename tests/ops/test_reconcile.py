@@ -19,7 +19,7 @@ from apps.ops import bills, reconcile
 from apps.ops.models import Alert
 from apps.providers.contract import Ticket
 from tests import factories
-from tests.ledger.purchases import bought, held, served
+from tests.ledger.purchases import buy, reserve, serve
 from tests.ops import rows
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def completed(**changes: Any) -> Attempt:
     user = factories.user()
     at = clock.now()
     job = rows.ended(JobStatus.COMPLETED, user=user, cost_usd=Decimal("0.025"))
-    reference = bought(user)
+    reference = buy(user)
     # The purchase is the job's.
     for model in (Hold, Entry):
         with _triggers_off(model._meta.db_table):
@@ -75,7 +75,7 @@ class _triggers_off:  # noqa: N801 - reads as a statement
 
 @pytest.fixture
 def purchase() -> uuid.UUID:
-    reference = bought(factories.user())
+    reference = buy(factories.user())
     assert reconcile.differences() == reconcile.differences(recently()) == []
     return reference
 
@@ -134,8 +134,8 @@ def test_damage_is_found_by_the_check_for_it(damage: Any, found: set[str]) -> No
 
 def test_usage_that_was_not_recorded_is_found() -> None:
     user = factories.user()
-    served(user)
-    holds.capture(reference=held(user), cost_usd=Decimal("0.025"))
+    serve(user)
+    holds.capture(reference=reserve(user), cost_usd=Decimal("0.025"))
     assert checks() == checks(recently()) == {"usage"}
 
 
@@ -280,7 +280,7 @@ def test_an_alert_about_a_bill_stays_while_its_difference_does() -> None:
 
 def test_what_the_platform_pays_is_an_alert_above_its_threshold(settings: Any) -> None:
     settings.ABSORBED_ALERT_USD = Decimal("0.5")
-    reference = bought(factories.user())
+    reference = buy(factories.user())
     holds.absorb(
         reference=reference, amount_usd=Decimal("0.5"), reason="attempt 1: bad_output", price_id=uuid.uuid4()
     )
