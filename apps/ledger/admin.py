@@ -145,7 +145,7 @@ class HoldAdmin(HistoryAdmin):
     def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.has_perm("ledger.refund_hold"))
 
-    @action(description="Refund", permissions=["refund"], url_path="refund")
+    @action(description="Refund", permissions=["refund"], url_path="refund")  # type: ignore[untyped-decorator]  # untyped package
     def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
         hold = get_object_or_404(Hold, pk=_uuid_or_404(object_id))
 

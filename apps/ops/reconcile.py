@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -200,7 +200,7 @@ def differences(
     `again`: check → ids to look at whenever they changed.
     """
     again = again or {}
-    values = {
+    values: dict[str, Any] = {
         "since": since or _EVER,
         "since_id": _since_id(since),
         "billed_since_id": _since_id(_first_billed_at(since, again.get("billed", ()))),

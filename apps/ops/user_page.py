@@ -39,7 +39,7 @@ class UserPage(UserAdmin):
     def has_adjust_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.has_perm("ledger.adjust_entry"))
 
-    @action(description="Adjust what was spent", permissions=["adjust"], url_path="adjust")
+    @action(description="Adjust what was spent", permissions=["adjust"], url_path="adjust")  # type: ignore[untyped-decorator]  # untyped package
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         user = get_object_or_404(User, pk=_uuid(object_id), team__isnull=False)
 

@@ -203,4 +203,4 @@ def test_every_limit_of_a_tier_is_edited(root: Client) -> None:
     assert response.redirect_chain, response.content.decode()
     found = Tier.objects.get(pk=tier.pk)
     limits = (found.daily_budget_usd, found.max_job_usd, found.max_open_jobs, found.requests_per_minute)
-    assert limits == (50, 5, 700, 900)
+    assert limits == (Decimal(50), Decimal(5), 700, 900)
