@@ -232,6 +232,7 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("FAL_BASE_URL", default="https://queue.fal.run"),
         "api_key": env.str("FAL_API_KEY", default=""),
         "jwks_url": env.str("FAL_JWKS_URL", default="https://rest.fal.ai/.well-known/jwks.json"),
+        "priority": env.str("FAL_QUEUE_PRIORITY", default="normal"),
     },
     "openai": {
         "base_url": env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1"),
@@ -244,6 +245,10 @@ PROVIDERS: dict[str, dict[str, str]] = {
     "elevenlabs": {
         "base_url": env.str("ELEVENLABS_BASE_URL", default="https://api.elevenlabs.io"),
         "api_key": env.str("ELEVENLABS_API_KEY", default=""),
+    },
+    "litellm": {
+        "base_url": env.str("LITELLM_BASE_URL", default=""),
+        "api_key": env.str("LITELLM_API_KEY", default=""),
     },
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)

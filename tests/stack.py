@@ -26,7 +26,7 @@ import redis
 from psycopg import sql
 
 from genplatform.stack import embedded, envfile, local, ports
-from genplatform.stack.processes import Process, listed
+from genplatform.stack.processes import SIMULATED, Process, listed
 from genplatform.stack.supervisor import Supervisor
 
 _READY_TIMEOUT_S = 60
@@ -136,7 +136,7 @@ def _environment(run: Path, own: Mapping[str, str]) -> dict[str, str]:
     given = {
         name: value
         for name, value in os.environ.items()
-        if name not in shared and not name.startswith("WAVESPEED_")
+        if name not in shared and not name.startswith(tuple(SIMULATED))
     }
     free = {name: str(ports.free()) for name in ("WEB_PORT", "SIMULATOR_PORT", "FLOWER_PORT")}
     return local.environment(run, {**given, **free, "WEB_WORKERS": "1", "CPU_PROCESSES": "1", **own})

@@ -232,10 +232,12 @@ def settings_read() -> set[str]:
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }
-    for _, tree in modules("genplatform/stack", "apps/simulator", "apps/ops/management"):
+    for path, tree in modules("genplatform/stack", "apps/simulator", "apps/ops/management"):
+        # The simulator also knows words of the protocols that it speaks.
+        ours = r"SIMULATOR_[A-Z_]+" if "simulator" in path.parts else r"[A-Z]+(?:_[A-Z]+)+|PGPORT"
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names |= set(re.findall(r"^(?:[A-Z]+(?:_[A-Z]+)+|PGPORT)$", node.value))
+                names |= set(re.findall(rf"^(?:{ours})$", node.value))
     return names
 
 

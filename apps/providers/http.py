@@ -21,7 +21,7 @@ MAX_BYTES = 1_000_000
 MAX_RESULT_BYTES = 64_000_000
 
 # Raised before the first byte of the request can have left: nothing was bought.
-_UNSENT = (
+UNSENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -73,7 +73,7 @@ def exchange(
         with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
             body = _read(response, max_bytes=max_bytes, ends_at=ends_at)
             return Answer(response.status_code, response.headers, body)
-    except (*_UNSENT, httpx.InvalidURL) as error:
+    except (*UNSENT, httpx.InvalidURL) as error:
         raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
     except httpx.TransportError as error:
         raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
