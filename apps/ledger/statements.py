@@ -52,6 +52,13 @@ class Balance:
     def remaining_usd(self) -> Decimal:
         return max(money.ZERO, self.limit_usd - self.spent_usd - self.held_usd)
 
+    @property
+    def percent_used(self) -> Decimal | None:
+        """Spent and held, of the limit, to two places; None of a limit of 0."""
+        if not self.limit_usd:
+            return None
+        return ((self.spent_usd + self.held_usd) * 100 / self.limit_usd).quantize(Decimal("0.01"))
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:
@@ -104,6 +111,4 @@ class Warned:
 
 def warnings(user_id: uuid.UUID) -> list[Warned]:
     """The thresholds that the user's current periods passed, in order. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WARNINGS, {"user_id": user_id, "now": clock.now()})
-        return [Warned(*row) for row in cursor.fetchall()]
+    return [Warned(*row) for row in rows.select(_WARNINGS, {"user_id": user_id, "now": clock.now()})]
