@@ -47,9 +47,7 @@ def of(
         same,
         form.negative(negative, case_sensitive=case_sensitive) if negative else "",
     )
-    canonical = _digest(
-        compatibility.hex(), form.of(prompt, kind=kind, case_sensitive=case_sensitive)
-    )
+    canonical = _digest(compatibility.hex(), form.of(prompt, kind=kind, case_sensitive=case_sensitive))
     return Keys(exact, canonical, compatibility)
 
 

@@ -11,7 +11,9 @@ class PurgeRequest(Strict):
     """Which of your team's results to forget: exactly one of these."""
 
     job_id: (
-        Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="What it made")]
+        Annotated[
+            str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="What it made")
+        ]
         | None
     ) = None
     model: Annotated[str, Field(min_length=1, max_length=100)] | None = None

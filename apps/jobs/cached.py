@@ -33,9 +33,7 @@ def question(job: Job | Plan, *, policy: str = "", team_id: Any = None) -> dict[
 def lookup(job: Job | Plan, *, policy: str = "", team_id: Any = None) -> Hit | None:
     """The result of tier 1 or 2 that would answer it now. One query."""
     found = rows.select(LOOKUP, question(job, policy=policy, team_id=team_id))
-    return next(
-        (Hit(json.loads(outputs), source, cost, tier) for outputs, source, cost, tier in found), None
-    )
+    return next((Hit(json.loads(outputs), source, cost, tier) for outputs, source, cost, tier in found), None)
 
 
 def is_alive(outputs: list[dict[str, Any]]) -> bool:

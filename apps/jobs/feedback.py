@@ -61,9 +61,7 @@ def _learn(caller: Caller, job: Job, verdict: Feedback) -> Decimal:
         verdicts.judge(job.pk, SemanticMatch.Judged.RIGHT)
         return refunded
     if verdict == Feedback.WRONG_MATCH:
-        cache.bury(
-            team_id=job.team_id, asked=bytes(job.canonical or job.fingerprint), source_id=source_id
-        )
+        cache.bury(team_id=job.team_id, asked=bytes(job.canonical or job.fingerprint), source_id=source_id)
         verdicts.judge(job.pk, SemanticMatch.Judged.WRONG)
     else:
         cache.purge(team_id=job.team_id, source_id=source_id)

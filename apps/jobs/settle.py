@@ -53,7 +53,12 @@ def complete(
 def complete_from_cache(job: Job, hit: Hit, *, tier: CacheTier, share: Decimal = money.ZERO) -> bool:
     """Another purchase's outputs are the job's; what it held is freed, but for its `share` (0 to 1) of that price."""
     paid = money.amount(hit.cost_usd * share)
-    job.outputs, job.cached_from, job.cache_tier, job.similarity = hit.outputs, hit.source_id, tier, hit.similarity
+    job.outputs, job.cached_from, job.cache_tier, job.similarity = (
+        hit.outputs,
+        hit.source_id,
+        tier,
+        hit.similarity,
+    )
     job.saved_usd = hit.cost_usd - paid
     with _ending(job, JobStatus.COMPLETED, cost_usd=paid) as ended:
         if ended:

@@ -24,6 +24,7 @@ from apps.webhooks.models import Delivery
 # Nothing here looks at more rows than this: on a busier day the figures are those of the newest.
 _BOUND = 100_000
 _DRIFT_OVER = timedelta(days=7)
+_LOOKED_BACK = timedelta(days=30)
 # Open alerts and models on the page itself.
 _LISTED = 10
 
@@ -32,6 +33,18 @@ SELECT status, error_code, count(*), count(cached_from), sum(cost_usd), sum(save
 FROM (SELECT status, error_code, cached_from, cost_usd, saved_usd FROM jobs_job
       WHERE id >= %(since)s ORDER BY id DESC LIMIT %(bound)s) AS today
 GROUP BY status, error_code
+"""
+_BY_TIER = """
+SELECT cache_tier, count(*), sum(saved_usd)
+FROM (SELECT cache_tier, saved_usd, cached_from FROM jobs_job
+      WHERE id >= %(since)s ORDER BY id DESC LIMIT %(bound)s) AS today
+WHERE cached_from IS NOT NULL GROUP BY cache_tier ORDER BY cache_tier
+"""
+_LOOK_ALIKES = """
+SELECT served, count(*), sum(saved_usd), count(*) FILTER (WHERE judged <> ''), count(*) FILTER (WHERE judged = 'wrong')
+FROM (SELECT served, saved_usd, judged FROM caching_semanticmatch
+      WHERE id >= %(since)s ORDER BY id DESC LIMIT %(bound)s) AS month
+GROUP BY served ORDER BY served
 """
 _HELD = """
 SELECT count(*), COALESCE(sum(amount_usd), 0)
@@ -83,6 +96,7 @@ def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
         "errors": {"headers": ["Error", "Jobs"], "rows": today.by_error.most_common(10)},
         "alerts": {"headers": ["Since", "Severity", "What", "Times"], "rows": list(_alerts())},
         "drift": {"headers": ["Model", "Jobs", "Estimated", "Cost", "Drift"], "rows": list(_drift())},
+        "cache": {"headers": ["Answered by", "Jobs", "Share", "Saved", "Wrong"], "rows": list(_cache(today))},
         "workers": {"headers": ["Worker", "Last seen"], "rows": list(_workers())},
     }
 
@@ -130,6 +144,17 @@ def _alerts() -> Iterable[tuple[Any, ...]]:
     for alert in Alert.objects.open().order_by("-last_at")[:_LISTED]:
         text = link(Alert, alert.pk, f"{alert.kind}: {alert.subject}")
         yield f"{alert.first_at:%Y-%m-%d %H:%M}", alert.severity, text, alert.count
+
+
+def _cache(today: Today) -> Iterable[tuple[str, str, str, str, str]]:
+    """What each tier answered today; and the look-alikes of 30 days, with the verdicts on them."""
+    total, midnight = today.by_status.total(), clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for tier, count, saved in _rows(_BY_TIER, since=ids.since(midnight)):
+        yield tier or "exact", f"{count:,}", _share(count, total), usd(saved), ""
+    for served, count, saved, judged, wrong in _rows(_LOOK_ALIKES, since=ids.since(midnight - _LOOKED_BACK)):
+        name = "look-alikes served, 30 days" if served else "look-alikes in shadow, 30 days"
+        error = f"{wrong:,} of {judged:,} judged ({_share(wrong, judged)})"
+        yield name, f"{count:,}", "", usd(saved) if served else f"{usd(saved)} possible", error
 
 
 def _drift() -> Iterable[tuple[str, str, str, str, str]]:

@@ -8,7 +8,18 @@ THINGS = ("car", "chair", "lamp", "cup", "boat", "hat")
 COLORS = ("red", "blue", "green", "black", "white", "yellow")
 NUMBERS = ("two", "three", "four", "5", "12")
 VERBS = ("chasing", "watching", "carrying", "facing", "riding")
-RELATIONS = ("left of", "right of", "above", "below", "behind", "in front of", "on top of", "under", "inside", "near")
+RELATIONS = (
+    "left of",
+    "right of",
+    "above",
+    "below",
+    "behind",
+    "in front of",
+    "on top of",
+    "under",
+    "inside",
+    "near",
+)
 STYLES = ("a photo of", "a cartoon of", "an oil painting of", "a pencil sketch of", "a pixel art version of")
 
 
@@ -26,7 +37,9 @@ def _swapped_roles() -> Iterator[tuple[str, str]]:
 
 
 def _swapped_attributes() -> Iterator[tuple[str, str]]:
-    for (one, other), (thing, thing2) in product(permutations(COLORS, 2), islice(permutations(THINGS, 2), 12)):
+    for (one, other), (thing, thing2) in product(
+        permutations(COLORS, 2), islice(permutations(THINGS, 2), 12)
+    ):
         yield f"a {one} {thing} and a {other} {thing2}", f"a {other} {thing} and a {one} {thing2}"
         yield f"a {one} {thing} beside a {other} {thing2}", f"a {other} {thing} beside a {one} {thing2}"
         yield f"{thing}, {one}, {thing2}, {other}", f"{thing}, {other}, {thing2}, {one}"

@@ -120,7 +120,9 @@ def test_an_endpoint_that_answers_nonsense_is_unavailable(door: Receiver) -> Non
 # --- The evaluation ---------------------------------------------------------------------------
 
 
-def test_the_evaluation_says_what_each_tier_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_evaluation_says_what_each_tier_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "pairs.tsv"
     with file.open("w", newline="") as out:
         writer = csv.writer(out, delimiter="\t")

@@ -13,7 +13,7 @@ from django_celery_results.models import TaskResult
 from apps.accounts import keys
 from apps.accounts.models import ApiKey, Team, Tier, User
 from apps.artifacts.models import Artifact
-from apps.caching.models import CachedResult
+from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
 from apps.jobs.models import Attempt, Job, JobEvent
@@ -121,6 +121,26 @@ def cached_result(i: int = 0) -> CachedResult:
     )
 
 
+def semantic_match(i: int = 0) -> SemanticMatch:
+    return SemanticMatch.objects.create(
+        team=factories.team(),
+        subject_id=uuid.uuid4(),
+        source_id=uuid.uuid4(),
+        served=bool(i % 2),
+        similarity=0.93,
+        probability=0.98,
+        signature="bland+synonyms",
+        saved_usd=Decimal("0.025"),
+        judged=("", "right", "wrong")[i % 3],
+    )
+
+
+def tombstone(i: int = 0) -> Tombstone:
+    return Tombstone.objects.create(
+        team=factories.team(), asked=i.to_bytes(32, "big"), source_id=uuid.uuid4()
+    )
+
+
 def delivery(i: int = 0, **changes: Any) -> Delivery:
     event = Event.objects.create(
         team=factories.team(), type="job.completed", subject_id=uuid.uuid4(), payload={"data": {"id": "x"}}
@@ -197,6 +217,8 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Group: lambda i: Group.objects.create(name=f"group {i}"),
     Artifact: artifact,
     CachedResult: cached_result,
+    SemanticMatch: semantic_match,
+    Tombstone: tombstone,
     GenerationModel: _price,
     Route: _price,
     Price: _price,

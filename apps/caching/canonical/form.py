@@ -187,7 +187,11 @@ def _style(words: Words) -> str | None:
         if tuple(first) in styles and _is_simple(second):
             return _tagged(second, [first])
     for size in (1, 2):
-        if tuple(words[:size]) in styles and words[size : size + 1] == ["of"] and _is_simple(words[size + 1 :]):
+        if (
+            tuple(words[:size]) in styles
+            and words[size : size + 1] == ["of"]
+            and _is_simple(words[size + 1 :])
+        ):
             return _tagged(words[size + 1 :], [words[:size]])
     return None
 

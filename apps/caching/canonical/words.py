@@ -35,7 +35,13 @@ def split(text: str, *, case_sensitive: bool) -> Words | None:
 
     bare = QUOTED.sub(keep, text)
     visible = re.sub(r"\x00\d+\x00", "", bare)
-    if not _PLAIN.fullmatch(visible) or '"' in visible or "--" in visible or " -" in visible or "- " in visible:
+    if (
+        not _PLAIN.fullmatch(visible)
+        or '"' in visible
+        or "--" in visible
+        or " -" in visible
+        or "- " in visible
+    ):
         return None
     words = _WORD.findall(bare)
     if "".join(words) != re.sub(r"\s", "", bare):
@@ -50,7 +56,7 @@ def split(text: str, *, case_sensitive: bool) -> Words | None:
 
 
 def _cased(word: str, case_sensitive: bool, shouted: bool) -> str:
-    """"US" and "IT" are no function words, and stay as they are written."""
+    """ "US" and "IT" are no function words, and stay as they are written."""
     lower = word.lower()
     known = lexicon()
     if lower in known.articles or lower in known.auxiliaries or lower in known.prepositions:

@@ -83,7 +83,9 @@ _DECIDE: dict[str, Callable[[Pair], bool]] = {
 }
 
 
-def report(found: dict[str, Score], total: Counter[tuple[bool, str]], embed_p95_ms: float | None) -> Iterator[str]:
+def report(
+    found: dict[str, Score], total: Counter[tuple[bool, str]], embed_p95_ms: float | None
+) -> Iterator[str]:
     """Lines to print. Latencies without the database; the embedding of one prompt is told apart."""
     yield f"{'served, %':34}{'pairs':>7}" + "".join(f"{name:>11}" for name in TIERS)
     for same, kind in sorted(total):

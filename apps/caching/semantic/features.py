@@ -10,9 +10,27 @@ from itertools import pairwise
 from apps.caching.semantic.reading import Connector, Reading, Token, read, words_of_lists
 
 NAMES = (
-    "cosine", "lost", "numbers", "negations", "quotes", "names", "strong_relations", "replaced_relations",
-    "weak_relations", "verbs_changed", "exchanged", "doubled",
-    "bindings", "roles", "postures", "plurals", "bland", "inversions", "crossings", "length", "synonyms",
+    "cosine",
+    "lost",
+    "numbers",
+    "negations",
+    "quotes",
+    "names",
+    "strong_relations",
+    "replaced_relations",
+    "weak_relations",
+    "verbs_changed",
+    "exchanged",
+    "doubled",
+    "bindings",
+    "roles",
+    "postures",
+    "plurals",
+    "bland",
+    "inversions",
+    "crossings",
+    "length",
+    "synonyms",
 )
 
 
@@ -151,7 +169,10 @@ def _relations(a: Reading, b: Reading) -> tuple[int, int, int]:
     two = Counter(_key(token) for token in b.tokens if token.role == "relation")
     left, right = list((one - two).elements()), list((two - one).elements())
     for name in list(left):
-        other = next((other for other in right if frozenset((name, other)) in _pairs("converse") | _pairs("alike")), None)
+        other = next(
+            (other for other in right if frozenset((name, other)) in _pairs("converse") | _pairs("alike")),
+            None,
+        )
         if other:
             left.remove(name)
             right.remove(other)
@@ -252,8 +273,4 @@ def _doubled(a: Reading, b: Reading, inversions: float) -> bool:
     frames = _frame(a), _frame(b)
     if (inversions == 0 and frames[0] == frames[1]) or not any(set(frame) - _JOINS for frame in frames):
         return False
-    return any(
-        count > 1
-        for reading in (a, b)
-        for count in Counter(reading.heads).values()
-    )
+    return any(count > 1 for reading in (a, b) for count in Counter(reading.heads).values())

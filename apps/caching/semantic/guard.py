@@ -78,8 +78,6 @@ def probability(found: Mapping[str, float], guard: Guard) -> float:
 def signature(found: Mapping[str, float]) -> str:
     """The kinds of difference, by name: at most 200 characters."""
     named = [
-        name
-        for name in features.NAMES
-        if name not in ("cosine", "length", "crossings") and found[name] > 0
+        name for name in features.NAMES if name not in ("cosine", "length", "crossings") and found[name] > 0
     ]
     return "+".join(named)[:200] or "same words"

@@ -27,7 +27,9 @@ ON CONFLICT (result_id) DO UPDATE SET
     compatibility = EXCLUDED.compatibility, embedder = EXCLUDED.embedder, embedding = EXCLUDED.embedding
 """
 _OF_KEY = "v.team_id = %(team_id)s AND v.compatibility = %(compatibility)s AND v.embedder = %(embedder)s"
-_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM caching_cachedvector v WHERE {_OF_KEY} LIMIT {CUT_OVER + 1}) few"  # noqa: S608
+_COUNT = (
+    f"SELECT count(*) FROM (SELECT 1 FROM caching_cachedvector v WHERE {_OF_KEY} LIMIT {CUT_OVER + 1}) few"  # noqa: S608
+)
 # MATERIALIZED: the planner is not to take HNSW for it.
 _EXACT = f"""
 WITH few AS MATERIALIZED (

@@ -54,8 +54,6 @@ def remember(*, source_id: uuid.UUID) -> None:
         result = CachedResult.objects.filter(source_id=source_id, canonical__isnull=False).first()
         if embedder and result:
             (vector,) = embedder.embed([result.prompt])
-            index.put(
-                team_id=result.team_id, source_id=source_id, embedder=embedder.id, vector=vector
-            )
+            index.put(team_id=result.team_id, source_id=source_id, embedder=embedder.id, vector=vector)
     except (embedders.EmbedderUnavailable, DatabaseError) as error:
         log.warning("semantic.not_remembered", error=type(error).__name__)

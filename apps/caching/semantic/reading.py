@@ -96,7 +96,8 @@ def words() -> Mapping[str, Any]:
         "openings": openings,
         "plain_s": frozenset(data["plain_s"]["words"]),
         "phrases": phrases,
-        "prepositional": frozenset(phrase[0] for phrase, (role, _) in phrases.items() if role == "relation") | {"to", "up", "down"},
+        "prepositional": frozenset(phrase[0] for phrase, (role, _) in phrases.items() if role == "relation")
+        | {"to", "up", "down"},
         "synonyms": synonyms,
         "irregular": data["irregular"],
         "bland": frozenset(data["bland"]),
@@ -111,11 +112,16 @@ def read(prompt: str) -> Reading:
     """Pure; about a tenth of a millisecond."""
     text = canonical_words.straight(prompt)
     quotes = tuple(
-        sorted(" ".join((found[1] or found[2]).split()).lower() for found in canonical_words.QUOTED.finditer(text))
+        sorted(
+            " ".join((found[1] or found[2]).split()).lower()
+            for found in canonical_words.QUOTED.finditer(text)
+        )
     )
     bare = canonical_words.QUOTED.sub(" \x000\x00 ", text)
     names = frozenset(
-        word.lower() for word in re.findall(r"(?<=[\w,;'] )[A-Z][\w']*", bare) if word.lower() not in words()["bland"]
+        word.lower()
+        for word in re.findall(r"(?<=[\w,;'] )[A-Z][\w']*", bare)
+        if word.lower() not in words()["bland"]
     )
     raw = [word.lower() for word in _WORD.findall(bare)]
     tokens = tuple(_tokens(form.unwrapped(raw) if raw else raw))
@@ -176,7 +182,11 @@ def _one(raw: list[str], index: int, opens: bool) -> tuple[int, Token]:
         if found and index + size <= len(raw):
             role, key = found
             return size, Token(
-                " ".join(raw[index : index + size]), role, frozenset([key]), opens=opens, bland=role == "bland"
+                " ".join(raw[index : index + size]),
+                role,
+                frozenset([key]),
+                opens=opens,
+                bland=role == "bland",
             )
     word = raw[index]
     if "\x00" in word:
@@ -261,7 +271,13 @@ def _chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         inside = _is_noun(token) or token.role == "number"
         if (not inside or token.opens) and run:
             after = tokens[index + 1 : index + 3]
-            if len(run) == 1 and token.text == "and" and len(after) == 2 and all(map(_is_noun, after)) and not after[0].opens:
+            if (
+                len(run) == 1
+                and token.text == "and"
+                and len(after) == 2
+                and all(map(_is_noun, after))
+                and not after[0].opens
+            ):
                 shared += run
             else:
                 yield [*shared, *run]
@@ -350,7 +366,9 @@ def _after(tokens: Sequence[Token], heads: Sequence[int], start: int) -> tuple[K
         token = tokens[index]
         if index in heads:
             found.append(token)
-        elif token.role in ("stop", "relation") or (found and not token.opens and (token.bland or token.role == "verb")):
+        elif token.role in ("stop", "relation") or (
+            found and not token.opens and (token.bland or token.role == "verb")
+        ):
             return _numbered(found), index
     return _numbered(found), len(tokens)
 

@@ -48,7 +48,9 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def cosines(rows: Sequence[dict[str, str]]) -> list[float]:
     """Of each row's two prompts, by the model of this process."""
-    texts = sorted({row[name] for row in rows for name in ("prompt_a", "prompt_b")}, key=lambda text: (len(text), text))
+    texts = sorted(
+        {row[name] for row in rows for name in ("prompt_a", "prompt_b")}, key=lambda text: (len(text), text)
+    )
     vectors = dict(zip(texts, minilm.shared().embed(texts), strict=True))
     return [float(np.dot(vectors[row["prompt_a"]], vectors[row["prompt_b"]])) for row in rows]
 
@@ -80,7 +82,9 @@ def fit(data: Sequence[Pair]) -> tuple[float, dict[str, float]]:
         slope = table.T @ (weight * (target - chance)) - penalty @ beta
         curve = (table * (weight * chance * (1 - chance))[:, None]).T @ table + penalty
         beta = beta + np.linalg.solve(curve, slope)
-    return float(beta[0]), {name: round(float(value), 6) for name, value in zip(features.NAMES, beta[1:], strict=True)}
+    return float(beta[0]), {
+        name: round(float(value), 6) for name, value in zip(features.NAMES, beta[1:], strict=True)
+    }
 
 
 def passes(pair: Pair, intercept: float, weights: dict[str, float]) -> float:

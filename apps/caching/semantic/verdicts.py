@@ -20,7 +20,10 @@ def may_serve(signature: str) -> bool:
     counts = SemanticMatch.objects.filter(signature=signature).aggregate(
         wrong=Count("pk", filter=Q(judged="wrong")), right=Count("pk", filter=Q(judged="right"))
     )
-    return upper_bound(counts["wrong"], counts["wrong"] + counts["right"] + _PRIOR_RIGHT) <= settings.SEMANTIC_MAX_ERROR
+    return (
+        upper_bound(counts["wrong"], counts["wrong"] + counts["right"] + _PRIOR_RIGHT)
+        <= settings.SEMANTIC_MAX_ERROR
+    )
 
 
 def upper_bound(wrong: int, total: int) -> float:

@@ -18,12 +18,19 @@ _TIMED = 50
 
 
 class Command(BaseCommand):
-    help = "Served share of each kind, precision, recall and latency of each tier, on a TSV of labelled pairs."
+    help = (
+        "Served share of each kind, precision, recall and latency of each tier, on a TSV of labelled pairs."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="columns prompt_a, prompt_b, label (1: same picture), kind, source")
         parser.add_argument(
-            "--embedder", choices=["minilm", "endpoint", "none"], default="minilm", help="none: tiers 1 and 2 only"
+            "file", type=Path, help="columns prompt_a, prompt_b, label (1: same picture), kind, source"
+        )
+        parser.add_argument(
+            "--embedder",
+            choices=["minilm", "endpoint", "none"],
+            default="minilm",
+            help="none: tiers 1 and 2 only",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -64,6 +71,7 @@ def _cosines(rows: Sequence[dict[str, str]], embedder: Embedder) -> tuple[list[f
         embedder.embed([text])
         took.append((time.perf_counter() - begun) * 1000)
     found: list[float | None] = [
-        sum(x * y for x, y in zip(vectors[row["prompt_a"]], vectors[row["prompt_b"]], strict=True)) for row in rows
+        sum(x * y for x, y in zip(vectors[row["prompt_a"]], vectors[row["prompt_b"]], strict=True))
+        for row in rows
     ]
     return found, quantiles(took, n=20)[-1] if len(took) > 1 else None
