@@ -85,7 +85,7 @@ def _named(name: str, url: str, model: str) -> Embedder | None:
         return Endpoint(url, key=settings.EMBEDDINGS_API_KEY, model=model)
     if name == "minilm":
         try:
-            from apps.caching.semantic import minilm  # noqa: PLC0415 - an extra, and 91 MB: only where it is wanted
+            from apps.caching.semantic import minilm
         except ImportError as error:
             raise EmbedderUnavailable("requirements/semantic.txt is not installed") from error
         return minilm.shared()

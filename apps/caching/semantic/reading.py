@@ -210,7 +210,7 @@ def _word(word: str, opens: bool) -> Token:
     # The word itself counts only as a base, so that "hate" is no "hat"; its synonyms count from every base.
     bland = word in tables["bland"]
     noun = not tables["nouns_in_ing"].isdisjoint((word, word.removesuffix("s")))
-    ending = word.endswith("ing") or word.endswith("ed")
+    ending = word.endswith(("ing", "ed"))
     # What an article opens is a thing, or describes one: `a drink`, `a sleeping dog`.
     verb = not noun and not opens and (not tables["verbs"].isdisjoint(found) or (ending and len(word) > 4))
     ends_in_s = word.endswith("s") and not word.endswith(("ss", "us", "is")) and word not in tables["plain_s"]
@@ -244,7 +244,8 @@ def bases(word: str) -> set[str]:
 
 
 def _unsuffixed(stem: str) -> set[str]:
-    """`runn` → run; `rid` → ride; `jump` → jump. One consonant after one short vowel had been doubled: no `hat` of `hating`."""
+    """`runn` → run; `rid` → ride; `jump` → jump. One consonant after one short vowel would be doubled: no `hat` of
+    `hating`."""
     if not any(letter in _VOWELS + "y" for letter in stem):
         return set()
     if len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in _VOWELS:

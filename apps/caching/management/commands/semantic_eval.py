@@ -39,7 +39,7 @@ class Command(BaseCommand):
                 rows = list(csv.DictReader(file, delimiter="\t"))
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}") from error
-        if not rows or not _COLUMNS <= set(rows[0]):
+        if not rows or not set(rows[0]) >= _COLUMNS:
             raise CommandError(f"the file needs rows, and the columns {', '.join(sorted(_COLUMNS))}")
         try:
             embedder = embedders.named(options["embedder"])
