@@ -111,6 +111,4 @@ class Warned:
 
 def warnings(user_id: uuid.UUID) -> list[Warned]:
     """The thresholds that the user's current periods passed, in order. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WARNINGS, {"user_id": user_id, "now": clock.now()})
-        return [Warned(*row) for row in cursor.fetchall()]
+    return [Warned(*row) for row in rows.select(_WARNINGS, {"user_id": user_id, "now": clock.now()})]
