@@ -18,7 +18,7 @@ from tests.benchmarks import cpu
 
 console = Console(soft_wrap=True)
 SIZES = (10_000, 1_000_000)
-REQUESTS, ROUNDS = 200, 5
+REQUESTS, ROUNDS = 60, 4
 
 
 def main() -> None:
