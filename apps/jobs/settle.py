@@ -190,7 +190,7 @@ def _keep(job: Job, *, cost_usd: Decimal) -> None:
     cache.keep(
         team_id=job.team_id,
         fingerprint=bytes(job.fingerprint),
-        canonical=job.canonical and bytes(job.canonical),
+        canonical=None if job.canonical is None else bytes(job.canonical),
         compatibility=bytes(job.compatibility),
         model=job.model,
         prompt=job.prompt,

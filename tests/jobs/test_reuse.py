@@ -123,7 +123,7 @@ def semantic(engine: Engine, settings: Any) -> Engine:
 
 
 def switch(engine: Engine, mode: str) -> None:
-    Team.objects.filter(pk=engine.user.user.team_id).update(semantic_cache=mode)
+    Team.objects.filter(users=engine.user.user).update(semantic_cache=mode)
 
 
 def test_a_look_alike_is_served_before_anything_is_bought(semantic: Engine) -> None:

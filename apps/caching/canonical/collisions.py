@@ -34,9 +34,9 @@ def classes() -> Iterator[Collision]:
         yield Collision("number", f"{word} foxes", f"{number} foxes")
     for word, lemma in sorted(known.lemmas.items()):
         yield Collision("spelling", f"old {word} here", f"old {lemma} here")
-    for phrase, name in sorted(known.relations.items()):
+    for relation, name in sorted(known.relations.items()):
         first = next(other for other, same in known.relations.items() if same == name)
-        yield Collision("relation", f"fox {' '.join(phrase)} tree", f"fox {' '.join(first)} tree")
+        yield Collision("relation", f"fox {' '.join(relation)} tree", f"fox {' '.join(first)} tree")
     for one, other in sorted(known.converses.items()):
         here = next(phrase for phrase, name in known.relations.items() if name == one)
         there = next(phrase for phrase, name in known.relations.items() if name == other)
