@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from apps.core import notify
+from apps.providers import breaker_store, health, limiter, reach
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
@@ -27,6 +28,8 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
+    for room in (breaker_store, limiter, reach, health):
+        room.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

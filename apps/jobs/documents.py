@@ -8,7 +8,7 @@ from typing import Any
 from apps.artifacts import store as artifacts
 from apps.core import clock, money
 from apps.jobs.models import Attempt, Job, JobEvent
-from apps.jobs.states import AttemptStatus, Billed, JobStatus
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, JobStatus
 
 # A running job shows no more than this before its outputs are ours and checked.
 _ALMOST = 0.95
@@ -24,6 +24,8 @@ def full(job: Job, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "requirements": job.requirements,
         "selection": job.selection,
         "quality": job.quality,
+        "waiting_for": job.waiting_for or None,
+        "skipped": job.skipped,
         "attempts": [_attempt(attempt, at) for attempt in attempts],
     }
 
@@ -78,6 +80,8 @@ def phase(job: Job, attempt: Attempt | None) -> str:
     """Where the job is, finer than its status: derived, never stored."""
     if job.status != JobStatus.RUNNING:
         return job.status
+    if job.waiting_for and (attempt is None or attempt.status not in IN_PROGRESS):
+        return "waiting"
     match attempt.status if attempt else None:
         case None:
             return "starting"
@@ -122,6 +126,7 @@ def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:
         "price_usd": money.text(attempt.price_usd),
         "cost_usd": _cost(attempt),
         "billed": attempt.billed,
+        "changes": attempt.changes,
         "error": error,
     }
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock
+from apps.jobs import admission
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
@@ -40,16 +41,24 @@ def resolve(attempt_id: uuid.UUID) -> None:
 
 def _ask(attempt: Attempt) -> Billed:
     known = Ticket.from_json(attempt.ticket) if attempt.ticket else None
-    ticket = known or inbox.ticket(attempt.provider, attempt.pk)
-    if ticket is None:
-        return Billed.UNKNOWN
     try:
+        ticket = known or inbox.ticket(attempt.provider, attempt.pk) or _find(attempt)
+        if ticket is None:
+            return Billed.UNKNOWN
         answer = call.poll(attempt.provider, ticket)
     except ProviderError as error:
         if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
             return Billed.NO
         return Billed.YES if error.kind == ErrorKind.BAD_OUTPUT else Billed.UNKNOWN
     return Billed.UNKNOWN if isinstance(answer, Pending) else Billed.YES
+
+
+def _find(attempt: Attempt) -> Ticket | None:
+    """Asks the provider, where it can tell. Raises ProviderError."""
+    if not call.capabilities(attempt.provider).finds:
+        return None
+    asked = admission.request_for(attempt.job, attempt.pk, attempt.provider, attempt.provider_model)
+    return call.find(attempt.provider, asked)
 
 
 def _settle(attempt: Attempt, billed: Billed) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,7 @@ from apps.core.errors import InvalidRequest, LengthRequired, NotAuthenticated, N
 from apps.jobs import cancel, documents, listing, schemas, serializers, submit
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.ledger import statements
+from apps.providers import health
 from apps.webhooks import signing
 
 READ, WRITE = "jobs:read", "jobs:write"
@@ -281,4 +283,5 @@ def _model(model: snapshot.ModelInfo, max_quality: int) -> dict[str, Any]:
             {"unit": route.price.unit, "unit_price_usd": money.text(route.price.unit_price_usd)}
             for route in model.routes
         ],
+        "health": asdict(health.of((route.provider, route.provider_model) for route in model.routes)),
     }

@@ -130,7 +130,9 @@ def report(
     if state.forced or generation != state.generation or verdict == "neutral":
         return
     if state.state == "half_open":
-        _probed(state, failed=verdict == "failure" or (slow and state.reason == "slow"), now=now, chance=chance)
+        _probed(
+            state, failed=verdict == "failure" or (slow and state.reason == "slow"), now=now, chance=chance
+        )
     elif state.state == "closed":
         _count(state, failed=verdict == "failure", slow=slow, now=now, rules=rules)
         if reason := _sign(state, now, rules):

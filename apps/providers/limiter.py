@@ -128,7 +128,11 @@ def take(provider: str, caps: Caps, *, token: str, lease_s: float, retry: bool) 
         retry=retry,
         retry_share=RETRY_SHARE,
         free_retries=FREE_RETRIES,
-        **{name: cap for name in ("max_concurrency", "max_per_minute") if (cap := getattr(caps, name)) is not None},
+        **{
+            name: cap
+            for name in ("max_concurrency", "max_per_minute")
+            if (cap := getattr(caps, name)) is not None
+        },
     )
     if not answer or not answer[0]:
         return None
@@ -146,8 +150,8 @@ def done(provider: str, *, token: str, ok: bool) -> None:
 
 
 def look(provider: str) -> dict[str, Any]:
-    """For ops: orders under way (`open`), `orders` and `retries` of the last minute, the learned `limit` and `rate` where
-    there are, `paused_ms`. Empty while Redis is away."""
+    """For ops: orders under way (`open`), `orders` and `retries` of the last minute, the learned `limit` and `rate`
+    where there are, `paused_ms`. Empty while Redis is away."""
     answer = _run("look", provider)
     return dict(json.loads(answer)) if answer else {}
 
@@ -159,9 +163,7 @@ def _run(op: str, provider: str, **args: Any) -> Any:
     if at := clock.frozen_at():
         args["now"] = round(at.timestamp() * 1000)
     try:
-        return _script()(
-            keys=[f"limit:{provider}", f"limit:{provider}:open"], args=[op, json.dumps(args)]
-        )
+        return _script()(keys=[f"limit:{provider}", f"limit:{provider}:open"], args=[op, json.dumps(args)])
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + _AWAY_S
         log.warning("limiter.redis_away", error=type(error).__name__)

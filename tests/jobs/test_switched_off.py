@@ -14,8 +14,14 @@ def test_a_provider_that_is_switched_off_is_sent_nothing(engine: Engine) -> None
     job = engine.submit()
     engine.finish(job)
     job.refresh_from_db()
-    assert (job.status, job.error_code, job.error_retryable) == (JobStatus.FAILED, "generation_failed", True)
+    assert (job.status, job.error_code, job.error_retryable) == (
+        JobStatus.FAILED,
+        "no_provider_available",
+        True,
+    )
     assert engine.simulator.ledger()["submits"] == []
+    assert engine.attempts(job) == [], "a route that is off is passed over, it has not failed"
+    assert [skip["reason"] for skip in job.skipped] == ["provider_off"]
 
 
 def test_what_was_bought_before_is_still_fetched(engine: Engine) -> None:

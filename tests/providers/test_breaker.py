@@ -192,9 +192,7 @@ def test_what_nobody_used_yet_lets_few_in_until_some_succeeded() -> None:
     granted = [let_in(state, NOW, str(index), ramp=True) is None for index in range(100)]
     assert sum(granted) == 5
     for index in range(5):
-        breaker.report(
-            state, token=str(index), generation=1, verdict="ok", slow=False, now=NOW, chance=0.5
-        )
+        breaker.report(state, token=str(index), generation=1, verdict="ok", slow=False, now=NOW, chance=0.5)
     assert sum(let_in(state, NOW, f"b{index}", ramp=True) is None for index in range(100)) == 10
     for index in range(10):
         tell(state, "ok")
