@@ -128,9 +128,11 @@ CELERY_WORKER_MAX_TASKS_PER_CHILD = env.int("WORKER_MAX_TASKS_PER_CHILD", defaul
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": 60,
-    "unacked_restore_interval": 2,
-    "unacked_restore_throttle": 1,
+    # A ring in the hands of a worker that is killed is lost, and the sweep rings again: no copy of each message is
+    # kept in Redis until it is done. What a worker holds when it ends in peace it puts back.
+    "ack_emulation": False,
+    # One list for each queue instead of four: no ring is more urgent than another.
+    "priority_steps": [0],
     "max_connections": 400,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
@@ -269,6 +271,8 @@ WAIT_MAX_S: int = env.int("WAIT_MAX_S", default=60)
 # It stays below the threads of a web process (genplatform/stack/processes.py), so that some are left to accept.
 WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=350)
 BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
+# A user or team is told once a period when this much of a limit is used.
+BUDGET_WARNING_PERCENTS: list[int] = env.list("BUDGET_WARNING_PERCENTS", cast=int, default=[80, 100])
 WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 # Delay before each further attempt, seconds: ten attempts over about 75 hours.
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(

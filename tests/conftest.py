@@ -6,12 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from apps.core import notify
-from apps.providers import breaker_store, health, limiter, reach
+from apps.providers import breaker_store, health, limiter, reach, registry
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Tests on rows that others see empty the tables afterwards, which the books otherwise refuse."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        for table in ("ledger_entry", "ledger_usagerecord"):
+            cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_is_kept")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +38,7 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
-    for room in (breaker_store, limiter, reach, health):
+    for room in (breaker_store, limiter, reach, health, registry):
         room.forget()
 
 

@@ -32,6 +32,20 @@ class Tier(models.Model):
     slug = models.SlugField(primary_key=True)
     name = models.CharField(max_length=60)
     monthly_budget_usd = models.DecimalField(**money.AMOUNT, validators=[MinValueValidator(Decimal(0))])
+    daily_budget_usd = models.DecimalField(
+        **money.AMOUNT,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="A cap for each day within the month; empty: none",
+    )
+    max_job_usd = models.DecimalField(
+        **money.AMOUNT,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="A cap for the upper bound of one job; empty: none",
+    )
     requests_per_minute = models.PositiveIntegerField(help_text="API requests of one user, all keys together")
     concurrency = models.PositiveIntegerField(help_text="Jobs of one user running at once")
     max_quality = models.PositiveSmallIntegerField(
@@ -58,6 +72,12 @@ class Team(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=120, unique=True)
+    timezone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="The team budget's month begins here",
+    )
     # Raised to rotate the team's webhook secret, which is derived and never stored.
     webhook_secret_version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(default=clock.now, editable=False)

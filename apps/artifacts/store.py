@@ -95,7 +95,7 @@ def fetch(
 
 def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as store.open(…)
     """The content, to be closed by the caller. Raises Artifact.DoesNotExist, StoreUnavailable."""
-    key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
+    key = _storage_key(artifact_id)
     with _storage_errors():
         return default_storage.open(key)
 
@@ -103,7 +103,7 @@ def open(artifact_id: uuid.UUID | str) -> "File[Any]":  # noqa: A001 - reads as 
 @contextmanager
 def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
     """The content as a local file, for tools that need one. Raises like `open`."""
-    key = Artifact.objects.values_list("storage_key", flat=True).get(id=artifact_id)
+    key = _storage_key(artifact_id)
     try:
         path = Path(default_storage.path(key))
     except NotImplementedError:  # a remote storage
@@ -116,6 +116,13 @@ def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
         if not path.is_file():
             raise StoreUnavailable("the file is not where it was put")
         yield path
+
+
+def _storage_key(artifact_id: uuid.UUID | str) -> str:
+    found = rows.select("SELECT storage_key FROM artifacts_artifact WHERE id = %(id)s", {"id": artifact_id})
+    if not found:
+        raise Artifact.DoesNotExist
+    return str(found[0][0])
 
 
 _DESCRIBE = """

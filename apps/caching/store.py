@@ -8,8 +8,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
-
 from apps.caching.models import CachedResult
 from apps.core import clock, rows
 from apps.core.ids import uuid7
@@ -25,18 +23,16 @@ class Hit:
 
 
 # By hand: the ORM's general path costs as much again as the query, on every request.
-_LOOKUP = """
+LOOKUP = """
 SELECT outputs, source_id, cost_usd FROM caching_cachedresult
-WHERE team_id = %s AND fingerprint = %s AND expires_at > %s
+WHERE team_id = %(team_id)s AND fingerprint = %(fingerprint)s AND expires_at > %(now)s
 """
 
 
 def lookup(*, team_id: uuid.UUID, fingerprint: bytes) -> Hit | None:
     """One query, by the unique index over team and fingerprint."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOOKUP, (team_id, fingerprint, clock.now()))
-        row = cursor.fetchone()
-    return Hit(json.loads(row[0]), row[1], row[2]) if row else None
+    found = rows.select(LOOKUP, {"team_id": team_id, "fingerprint": fingerprint, "now": clock.now()})
+    return next((Hit(json.loads(outputs), source, cost) for outputs, source, cost in found), None)
 
 
 _KEEP = """

@@ -1,23 +1,36 @@
-"""Writing rows without the ORM's general path, which costs more than the query: for the hot path only."""
+"""Rows without the ORM's general path, which costs more than the query: for the hot path only."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db.models.base import ModelState
+
+Row = TypeVar("Row", bound=models.Model)
 
 
 def insert(row: models.Model) -> None:
     """One INSERT of every column. No signals, no parents, nothing read back. Raises IntegrityError."""
-    statement = _statement(type(row))
-    # Not Django's proxy for it, which looks itself up in the thread's storage several times for each field.
-    database = connections[DEFAULT_DB_ALIAS]
-    values = [
-        field.get_db_prep_save(getattr(row, field.attname), database) for field in row._meta.concrete_fields
-    ]
-    with database.cursor() as cursor:
-        cursor.execute(statement, values)
-    row._state.adding, row._state.db = False, database.alias
+    execute(_insert(type(row)), _values(row))
+    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+
+def insert_from(row: models.Model, found: str, taking: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    """INSERT of the row if the constant query `found`, with `values`, finds one; then the columns `taking`, by its
+    names for them, are taken from there into both rows. False if nothing was found: nothing is written.
+    """
+    statement = _insert_from(type(row), found, tuple(taking.items()))
+    returned = select(statement, {**_values(row), **values})
+    if not returned:
+        return False
+    reads = dict(_fields(type(row)))
+    for name, value in zip(taking, returned[0], strict=True):
+        read = reads[name]
+        setattr(row, name, read(value) if read and value is not None else value)
+    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+    return True
 
 
 def execute(statement: str, values: Mapping[str, Any]) -> int:
@@ -27,9 +40,68 @@ def execute(statement: str, values: Mapping[str, Any]) -> int:
         return int(cursor.rowcount)
 
 
+def select(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Runs a constant statement; the rows it gives."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
+
+
+def columns(model: type[models.Model], of: str) -> str:
+    """Every column of `model`, of the table known as `of`, in the order that `make` reads them."""
+    return ", ".join(f'{of}."{field.column}"' for field in model._meta.concrete_fields)
+
+
+def make(model: type[Row], values: Sequence[Any]) -> Row:
+    """The row of `model` whose columns have these values, as read from the database. No signals."""
+    row = model.__new__(model)
+    row._state = ModelState()
+    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+    for (name, convert), value in zip(_fields(model), values, strict=True):
+        row.__dict__[name] = convert(value) if convert and value is not None else value
+    return row
+
+
 @cache
-def _statement(model: type[models.Model]) -> str:
-    quote = connection.ops.quote_name
-    columns = [quote(str(field.column)) for field in model._meta.concrete_fields]
-    places = ", ".join(["%s"] * len(columns))
-    return f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
+def _fields(model: type[models.Model]) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """The attribute of each column, and how its value is read where the driver does not do it (JSON)."""
+    return [(field.attname, _reader(field)) for field in model._meta.concrete_fields]
+
+
+def _reader(field: "models.Field[Any, Any]") -> Callable[[Any], Any] | None:
+    return json.loads if isinstance(field, models.JSONField) else None
+
+
+def _values(row: models.Model) -> dict[str, Any]:
+    """By attribute: what the driver is given. It knows all our types but JSON."""
+    given = row.__dict__
+    return {
+        name: json.dumps(given[name]) if read and given[name] is not None else given[name]
+        for name, read in _fields(type(row))
+    }
+
+
+@cache
+def _insert(model: type[models.Model]) -> str:
+    fields = model._meta.concrete_fields
+    names = ", ".join(f'"{field.column}"' for field in fields)
+    places = ", ".join(f"%({field.attname})s" for field in fields)
+    return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({places})'  # noqa: S608
+
+
+@cache
+def _insert_from(model: type[models.Model], found: str, taking: tuple[tuple[str, str], ...]) -> str:
+    fields, taken = model._meta.concrete_fields, dict(taking)
+    names = ", ".join(f'"{field.column}"' for field in fields)
+    places = ", ".join(
+        f"found.{taken[field.attname]}" if field.attname in taken else f"%({field.attname})s::{_type(field)}"
+        for field in fields
+    )
+    return f"""
+        WITH found AS ({found})
+        INSERT INTO "{model._meta.db_table}" ({names}) SELECT {places} FROM found RETURNING {", ".join(taken)}
+    """  # noqa: S608
+
+
+def _type(field: "models.Field[Any, Any]") -> str:
+    return str(field.db_type(connections[DEFAULT_DB_ALIAS]))

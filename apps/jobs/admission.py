@@ -18,7 +18,7 @@ from apps.jobs.routing import Choice
 from apps.providers import call, inbox, permits, registry
 from apps.providers.breaker import Refused
 from apps.providers.contract import Fitted, GenerationRequest
-from apps.providers.errors import ErrorKind, ProviderError
+from apps.providers.errors import ProviderError
 from apps.providers.limiter import Caps
 from apps.providers.permits import Permit
 
@@ -66,6 +66,9 @@ def find(job: Job, choices: Sequence[Choice]) -> Found:
         if caps is None:
             found.skip(choice.route, "provider_off", at)
             continue
+        if Decimal(choice.route["amount_usd"]) > Decimal(job.quote["upper_bound_usd"]):
+            found.skip(choice.route, "beyond_hold", at)
+            continue
         try:
             fitted = _fit(job, choice.route, attempt_id)
         except ProviderError as error:
@@ -107,9 +110,7 @@ def request_for(job: Job, attempt_id: uuid.UUID, provider: str, model: str) -> G
 
 
 def _fit(job: Job, route: dict[str, Any], attempt_id: uuid.UUID) -> Fitted:
-    """Raises ProviderError: it can't make this, or costs more than is held."""
-    if Decimal(route["amount_usd"]) > Decimal(job.quote["upper_bound_usd"]):
-        raise ProviderError(ErrorKind.INSUFFICIENT_FUNDS, "costs more than the job holds")
+    """Raises ProviderError (unsupported): it can't make this."""
     return call.fit(
         route["provider"], request_for(job, attempt_id, route["provider"], route["provider_model"])
     )

@@ -22,6 +22,17 @@ from apps.providers.errors import POLICIES, ProviderError
 _AT_THE_PROVIDER = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
 _FIRST_CHECK_S = 5
 
+# A ticket is a fact, kept whatever became of the attempt meanwhile; the rest is news of one still at the provider.
+_NEWS = """
+UPDATE jobs_attempt SET
+    ticket = COALESCE(%(ticket)s, ticket),
+    provider_status = CASE WHEN {open} THEN %(provider_status)s ELSE provider_status END,
+    progress = CASE WHEN {open} THEN %(progress)s ELSE progress END,
+    polls = CASE WHEN {open} THEN %(polls)s ELSE polls END,
+    submitted_at = CASE WHEN {open} THEN COALESCE(submitted_at, %(now)s) ELSE submitted_at END,
+    status = CASE WHEN {open} THEN 'submitted' ELSE status END
+WHERE id = %(id)s AND status IN ('started', 'submitted', 'fetched', 'unknown')
+""".format(open="status IN ('started', 'submitted')")
 _FOUND = """
 UPDATE jobs_attempt SET ticket = %(ticket)s,
     submitted_at = CASE status WHEN 'started' THEN %(now)s ELSE submitted_at END,
@@ -33,9 +44,11 @@ UPDATE jobs_attempt SET status = 'fetched', ticket = %(ticket)s, billed = 'yes',
     submitted_at = COALESCE(submitted_at, %(now)s)
 WHERE id = %(id)s AND status IN ('started', 'submitted')
 """
-_ACCEPTED = """
-UPDATE jobs_attempt SET status = 'accepted', billed = 'yes', quality = %(quality)s::jsonb, finished_at = %(now)s
-WHERE id = %(id)s
+# For the statement that ends the job: `ended` is its row, if it was ours to end.
+ACCEPTED = """
+UPDATE jobs_attempt a SET status = 'accepted', billed = 'yes', quality = %(quality)s::jsonb,
+    finished_at = %(finished_at)s
+FROM ended WHERE a.id = %(attempt_id)s
 """
 
 
@@ -73,32 +86,26 @@ def open_one(
 def submitted(job: Job, attempt: Attempt, pending: Pending, *, next_at: datetime) -> None:
     """Keeps the ticket, then leaves the job until the provider has news. The ticket is a fact, kept even by a
     worker that lost the job meanwhile: whoever holds it now will poll instead of waiting."""
-    with transaction.atomic(durable=True):
-        Attempt.objects.filter(pk=attempt.pk, status__in=(*IN_PROGRESS, AttemptStatus.UNKNOWN)).update(
-            ticket=pending.ticket.to_json()
-        )
-        _progress(attempt, pending)
-        leases.leave(job, next_at=next_at)
-        notify.changed(job.pk)
+    leases.leave(job, next_at=next_at, noting=_NEWS, values=_news(attempt, pending, pending.ticket.to_json()))
+    notify.changed(job.pk)
 
 
 def pending(job: Job, attempt: Attempt, news: Pending, *, next_at: datetime) -> None:
     """The provider is still at it."""
-    with transaction.atomic(durable=True):
-        _progress(attempt, news)
-        leases.leave(job, next_at=next_at)
-        if (news.status, news.progress) != (attempt.provider_status, attempt.progress):
-            notify.changed(job.pk)
+    leases.leave(job, next_at=next_at, noting=_NEWS, values=_news(attempt, news, None))
+    if (news.status, news.progress) != (attempt.provider_status, attempt.progress):
+        notify.changed(job.pk)
 
 
-def _progress(attempt: Attempt, news: Pending) -> None:
-    Attempt.objects.filter(pk=attempt.pk, status__in=_AT_THE_PROVIDER).update(
-        status=AttemptStatus.SUBMITTED,
-        submitted_at=attempt.submitted_at or clock.now(),
-        provider_status=news.status,
-        progress=news.progress,
-        polls=attempt.polls + 1,
-    )
+def _news(attempt: Attempt, news: Pending, ticket: str | None) -> dict[str, Any]:
+    return {
+        "id": attempt.pk,
+        "ticket": ticket,
+        "provider_status": news.status,
+        "progress": news.progress,
+        "polls": attempt.polls + 1,
+        "now": clock.now(),
+    }
 
 
 def found(attempt: Attempt, ticket: Ticket) -> None:
@@ -115,11 +122,9 @@ def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence
         "outputs": json.dumps(list(outputs)),
         "now": clock.now(),
     }
-    with transaction.atomic(durable=True):
-        rows.execute(_FETCHED, values)
-        # Also when somebody who lost the job fetched it before us: what is there is to be checked.
-        leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
-        notify.changed(job.pk)
+    # The job is left also when somebody who lost it fetched before us: what is there is to be checked.
+    leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE, noting=_FETCHED, values=values)
+    notify.changed(job.pk)
 
 
 def failed(
@@ -147,6 +152,7 @@ def failed(
                 reference=job.pk,
                 amount_usd=attempt.price_usd,
                 reason=f"attempt {attempt.number}: {error.kind}",
+                price_id=attempt.price_id,
             )
 
 
@@ -165,8 +171,3 @@ def canceled(attempt: Attempt, *, billed: Billed) -> None:
     Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
         status=AttemptStatus.CANCELED, billed=billed, finished_at=clock.now()
     )
-
-
-def accepted(attempt: Attempt, *, quality: dict[str, Any]) -> None:
-    """Its outputs are the job's. In the caller's transaction."""
-    rows.execute(_ACCEPTED, {"id": attempt.pk, "quality": json.dumps(quality), "now": clock.now()})

@@ -7,16 +7,18 @@ process holds, so that a slow provider or a large download loses none.
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from apps.core import bell, clock, rows
-from apps.jobs.models import Job
+from apps.jobs.models import Attempt, Job
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +34,7 @@ _MUST_QUEUE = """
  AND NOT jobs_place_is_free(j.user_id))
 """
 
-_CLAIM = f"""
-UPDATE jobs_job j
+_CLAIM = f"""UPDATE jobs_job j
 SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, due_at = %(expires_at)s,
     started_at = COALESCE(j.started_at, %(now)s),
     -- Nobody left this lease, it ran out: the last holder died or hung.
@@ -41,8 +42,15 @@ SET status = 'running', lease = %(lease)s, lease_expires_at = %(expires_at)s, du
 WHERE j.id = %(id)s AND j.status IN ('queued', 'running') AND j.due_at <= %(now)s
   AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
   AND NOT {_MUST_QUEUE}
-RETURNING j.*
-"""  # noqa: S608 - only our own constants are interpolated
+RETURNING j.*"""  # noqa: S608 - only our own constants are interpolated
+
+# The job and, in the same glance, what was tried for it so far.
+_CLAIM_AND_LOOK = f"""
+WITH j AS ({_CLAIM})
+SELECT {rows.columns(Job, "j")}, {rows.columns(Attempt, "a")}
+FROM j LEFT JOIN jobs_attempt a ON a.job_id = j.id ORDER BY a.number
+"""  # noqa: S608
+_JOB_COLUMNS = len(Job._meta.concrete_fields)
 
 _POSTPONE = f"""
 UPDATE jobs_job j SET due_at = %(later)s, rung_at = NULL
@@ -52,7 +60,7 @@ WHERE j.id = %(id)s AND j.status = 'queued' AND j.due_at <= %(now)s AND {_MUST_Q
 _LEAVE = """
 UPDATE jobs_job SET lease_expires_at = NULL, rung_at = %(rung_at)s,
     due_at = CASE WHEN due_at < lease_expires_at THEN due_at ELSE %(next_at)s END
-WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
+WHERE id = %(job_id)s AND lease = %(lease)s AND status = 'running'
 """
 
 _WAKE_NEXT = """
@@ -94,8 +102,8 @@ def held(job_id: uuid.UUID) -> Iterator[Job | None]:
 
 
 def claim(job_id: uuid.UUID) -> Job | None:
-    """The job, ours until its lease runs out; None if it is not due, is someone else's, or must queue behind others
-    of its user."""
+    """The job with its `past`, ours until its lease runs out; None if it is not due, is someone else's, or must queue
+    behind others of its user."""
     at = clock.now()
     values = {
         "id": job_id,
@@ -103,20 +111,36 @@ def claim(job_id: uuid.UUID) -> Job | None:
         "now": at,
         "expires_at": at + timedelta(seconds=settings.JOB_LEASE_S),
     }
-    for job in Job.objects.raw(_CLAIM, values):
-        return job
-    _postpone(job_id, at)
-    return None
+    found = rows.select(_CLAIM_AND_LOOK, values)
+    if not found:
+        _postpone(job_id, at)
+        return None
+    job = rows.make(Job, found[0][:_JOB_COLUMNS])
+    tried = (row[_JOB_COLUMNS:] for row in found)
+    # A job without attempts comes with one that has no id.
+    job.past = [rows.make(Attempt, row) for row in tried if row[0] is not None]
+    return job
 
 
-def leave(job: Job, *, next_at: datetime, ring: str | None = None) -> bool:
+def leave(
+    job: Job,
+    *,
+    next_at: datetime,
+    ring: str | None = None,
+    noting: str = "",
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
     """Gives the job back until `next_at`, and rings `ring` if the next step is to be taken at once.
 
     A nudge that came while we held the job (its `due_at` lies before the lease's end) makes it due now.
-    False if the lease was lost: nothing is written.
+    False if the lease was lost: the job is not touched.
+    `noting`: another constant statement, with its `values`, carried out in the same one, also if the lease was lost.
     """
     rung_at = clock.now() if ring else None
-    left = rows.execute(_LEAVE, {"id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at})
+    left = rows.execute(
+        f"WITH noted AS ({noting}) {_LEAVE}" if noting else _LEAVE,
+        {"job_id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at, **values},
+    )
     if left and ring:
         bell.ring(ring, id=job.pk, queue=_QUEUE[ring])
     return bool(left)
@@ -134,11 +158,8 @@ def ring(job_id: uuid.UUID) -> None:
 
 def wake_next(user_id: uuid.UUID) -> None:
     """Rings for the oldest job of the user that waits for one of the user's places."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()})
-        row = cursor.fetchone()
-    if row:
-        ring(row[0])
+    for (job_id,) in rows.select(_WAKE_NEXT, {"user_id": user_id, "now": clock.now()}):
+        ring(job_id)
 
 
 def _postpone(job_id: uuid.UUID, at: datetime) -> None:

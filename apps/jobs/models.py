@@ -87,6 +87,9 @@ class Job(models.Model):
     error_message = models.TextField(default="")
     error_retryable = models.BooleanField(default=False)
 
+    # The attempts so far, in order, as `leases.claim` found them; nobody else fills it in.
+    past: "list[Attempt]"
+
     objects = JobQuerySet.as_manager()
 
     class Meta:

@@ -49,7 +49,7 @@ def run(job_id: uuid.UUID) -> None:
 
 def advance(job: Job) -> None:
     """The next step of a job we hold."""
-    past = list(Attempt.objects.of(job))
+    past = job.past
     current = past[-1] if past and past[-1].status in IN_PROGRESS else None
     if job.crashes >= MAX_CRASHES:
         outcomes.quarantine(job, current)

@@ -14,12 +14,11 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.caching import store as cache
-from apps.caching.store import Hit
 from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Billed, CachePolicy, JobStatus
-from apps.ledger import holds
+from apps.ledger import holds, usage
 from apps.webhooks import emit
 
 _END = """
@@ -29,6 +28,7 @@ UPDATE jobs_job SET status = %(status)s, finished_at = %(finished_at)s,
     error_code = %(error_code)s, error_message = %(error_message)s, error_retryable = %(error_retryable)s
 WHERE id = %(id)s AND lease = %(lease)s AND status = 'running'
 """
+_COMPLETE = f"WITH ended AS ({_END} RETURNING id) {attempts.ACCEPTED}"
 
 
 def complete(
@@ -36,12 +36,9 @@ def complete(
 ) -> bool:
     """The attempt's outputs are the job's; its price is charged and they may be served again."""
     job.outputs, job.quality = list(outputs), quality
-    with _ending(
-        job, JobStatus.COMPLETED, outputs=job.outputs, quality=quality, cost_usd=attempt.price_usd
-    ) as ended:
+    with _ending(job, JobStatus.COMPLETED, accepted=attempt, cost_usd=attempt.price_usd) as ended:
         if ended:
-            attempts.accepted(attempt, quality=quality)
-            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charged = charge(job, attempt)
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
                 job.cost_usd = charged
@@ -83,13 +80,34 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
     with _ending(job, JobStatus.CANCELED, cost_usd=attempt.price_usd) as ended:
         if ended:
             attempts.canceled(attempt, billed=Billed.YES)
-            holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charge(job, attempt)
     return ended
 
 
+def charge(job: Job, attempt: Attempt) -> Decimal:
+    """Captures the attempt's price and records what it bought. In the caller's transaction; returns what the user
+    pays."""
+    charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd, price_id=attempt.price_id)
+    usage.record(
+        reference=job.pk,
+        kind=job.type,
+        model=attempt.model,
+        provider=attempt.provider,
+        cost_usd=charged,
+        estimated_usd=job.estimated_cost_usd,
+        generation_ms=int(attempt.latency_s(clock.now()) * 1000),
+    )
+    return charged
+
+
 @contextmanager
-def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
-    """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job."""
+def _ending(
+    job: Job, status: JobStatus, *, accepted: Attempt | None = None, **changes: Any
+) -> Iterator[bool]:
+    """One transaction: the fenced move to `status`, the block, then the news of it. Yields whether we held the job.
+
+    `accepted`: the attempt whose outputs are the job's, closed with it.
+    """
     lease = job.lease
     for name, value in {"status": status, "finished_at": clock.now(), **changes}.items():
         setattr(job, name, value)
@@ -104,9 +122,10 @@ def _ending(job: Job, status: JobStatus, **changes: Any) -> Iterator[bool]:
         "error_code": job.error_code,
         "error_message": job.error_message,
         "error_retryable": job.error_retryable,
+        "attempt_id": accepted.pk if accepted else None,
     }
     with transaction.atomic(durable=True):
-        ended = rows.execute(_END, values) > 0
+        ended = rows.execute(_COMPLETE if accepted else _END, values) > 0
         yield ended
         if ended:
             job.due_at = job.lease = job.lease_expires_at = None
@@ -152,21 +171,48 @@ def announce_to(job: Job) -> None:
     )
 
 
-def insert_cached(job: Job, hit: Hit) -> None:
-    """A job that ends as it is accepted: its result was there. One statement, unless somebody is to be told."""
-    job.status, job.outputs, job.saved_usd, job.cached_from = (
-        JobStatus.COMPLETED,
-        hit.outputs,
-        hit.cost_usd,
-        hit.source_id,
+def insert_cached(job: Job, *, timezone: str) -> bool:
+    """The job as one that ends as it is accepted, if its result is there. In the caller's transaction.
+
+    `timezone`: of the user whose month it counts in. False, and the job is as it was, if there is no result.
+    """
+    begun = {name: getattr(job, name) for name in _ENDS_AT_ONCE}
+    job.status, job.due_at, job.rung_at = JobStatus.COMPLETED, None, None
+    job.started_at, job.finished_at = job.created_at, clock.now()
+    # The answer that may have to be given again is in the row, and the result is in the answer.
+    if not (_insert_with_hit(job) if job.idempotency_key else _insert_from_cache(job)):
+        for name, value in begun.items():
+            setattr(job, name, value)
+        return False
+    usage.record_cached(
+        user_id=job.user_id,
+        timezone=timezone,
+        reference=job.pk,
+        kind=job.type,
+        model=job.model,
+        estimated_usd=job.estimated_cost_usd,
+        saved_usd=job.saved_usd,
     )
-    job.due_at, job.rung_at, job.started_at, job.finished_at = None, None, job.created_at, clock.now()
-    if not job.callback_url:
-        insert(job)
-        return
-    with transaction.atomic(durable=True):
-        insert(job)
+    if job.callback_url:
         announce_to(job)
+    return True
+
+
+_ENDS_AT_ONCE = ("status", "due_at", "rung_at", "started_at", "finished_at")
+_TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id"}
+
+
+def _insert_from_cache(job: Job) -> bool:
+    """Looks up and inserts in one statement."""
+    return rows.insert_from(job, cache.LOOKUP, _TAKEN, {"now": job.finished_at})
+
+
+def _insert_with_hit(job: Job) -> bool:
+    hit = cache.lookup(team_id=job.team_id, fingerprint=bytes(job.fingerprint))
+    if hit:
+        job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
+        insert(job)
+    return hit is not None
 
 
 def insert(job: Job) -> None:

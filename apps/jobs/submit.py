@@ -12,7 +12,6 @@ from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
 from apps.caching import fingerprint
-from apps.caching import store as cache
 from apps.catalog import pricing, selection
 from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, http, money
@@ -20,7 +19,7 @@ from apps.core.errors import DomainError, InvalidRequest
 from apps.jobs import leases, settle
 from apps.jobs.models import Job
 from apps.jobs.serializers import EstimateRequest, JobRequest
-from apps.jobs.states import JobStatus
+from apps.jobs.states import CachePolicy, JobStatus
 from apps.ledger import holds
 from apps.validation import request as request_checks
 
@@ -136,14 +135,8 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     job = _new_job(caller, asked, planned, once)
-    hit = None
-    if asked.cache != "off":
-        hit = cache.lookup(team_id=caller.team_id, fingerprint=planned.fingerprint)
     try:
-        if hit:
-            settle.insert_cached(job, hit)
-        else:
-            _insert_queued(job, caller, planned)
+        _insert(job, caller, planned)
     except IntegrityError:
         # Insert first instead of check-then-act: whoever loses the race reads the winner's job.
         earlier = _earlier(caller, once)
@@ -154,7 +147,10 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
 
 
 @transaction.atomic(durable=True)
-def _insert_queued(job: Job, caller: Caller, planned: Plan) -> None:
+def _insert(job: Job, caller: Caller, planned: Plan) -> None:
+    """Answers from the cache, or else holds the money and rings."""
+    if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
+        return
     settle.insert(job)
     holds.reserve(
         user_id=caller.user_id,

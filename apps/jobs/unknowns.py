@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock
-from apps.jobs import admission
+from apps.jobs import admission, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
@@ -73,11 +73,14 @@ def _settle(attempt: Attempt, billed: Billed) -> None:
         if not closed:
             return
         if billed == Billed.YES and job.status == JobStatus.CANCELED:
-            charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd)
+            charged = settle.charge(job, attempt)
             Job.objects.filter(pk=job.pk).update(cost_usd=charged)
             return
         if billed == Billed.YES:
             holds.absorb(
-                reference=job.pk, amount_usd=attempt.price_usd, reason=f"attempt {attempt.number}: unused"
+                reference=job.pk,
+                amount_usd=attempt.price_usd,
+                reason=f"attempt {attempt.number}: unused",
+                price_id=attempt.price_id,
             )
         holds.release(reference=job.pk, reason="outcome known")

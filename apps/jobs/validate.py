@@ -22,7 +22,7 @@ def validate(job_id: uuid.UUID) -> None:
     with leases.held(job_id) as job:
         if job is None:
             return
-        attempt = Attempt.objects.filter(job=job, status=AttemptStatus.FETCHED).first()
+        attempt = next((past for past in job.past if past.status == AttemptStatus.FETCHED), None)
         if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
             run.advance(job)
         else:

@@ -11,7 +11,17 @@ from django.utils.safestring import SafeString
 
 from apps.core import clock
 from apps.core.admin import BoundedPaginator, HistoryAdmin, ModelAdmin, Since, badge, usd
-from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold
+from apps.ledger.models import (
+    Budget,
+    BudgetPeriod,
+    BudgetWarning,
+    Entry,
+    Hold,
+    Scope,
+    TeamBudget,
+    UsageDay,
+    UsageRecord,
+)
 
 _COLOURS: dict[str, str] = {Hold.State.HELD: "info", Hold.State.CAPTURED: "success"}
 
@@ -51,13 +61,17 @@ class CurrentFilter(admin.SimpleListFilter):
 
 @admin.register(BudgetPeriod)
 class BudgetPeriodAdmin(HistoryAdmin):
-    list_display = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
-    list_filter = (CurrentFilter,)
-    list_select_related = ("user__tier", "user__budget")
+    list_display = ("owner", "scope", "starts_at", "ends_at", "spent", "held", "limit", "remaining")
+    list_filter = (CurrentFilter, "scope")
+    list_select_related = ("user__tier", "user__budget", "team__budget")
     search_owner = "user"
     search_ids = ("user_id",)
     ordering = ("-id",)
-    fields = ("user", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
+    fields = ("owner", "scope", "starts_at", "ends_at", "spent", "held", "limit", "remaining", "booked")
+
+    @admin.display(description="of")
+    def owner(self, period: BudgetPeriod) -> str:
+        return str(period.user or period.team)
 
     @admin.display(description="spent", ordering="spent_usd")
     def spent(self, period: BudgetPeriod) -> str:
@@ -79,19 +93,27 @@ class BudgetPeriodAdmin(HistoryAdmin):
     @admin.display(description="booked")
     def booked(self, period: BudgetPeriod) -> SafeString:
         pages = (("Holds", "ledger_hold"), ("Entries", "ledger_entry"))
+        column = {Scope.USER_DAY: "day_period", Scope.TEAM_MONTH: "team_period"}.get(
+            Scope(period.scope), "period"
+        )
         rows = (
-            (f"{reverse(f'admin:{page}_changelist')}?period__id__exact={period.pk}", title)
+            (f"{reverse(f'admin:{page}_changelist')}?{column}__id__exact={period.pk}", title)
             for title, page in pages
         )
         return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', rows)
 
 
 def _limit(period: BudgetPeriod) -> Decimal | None:
-    """The user's own limit, else the tier's, as admission reads it."""
-    if own := getattr(period.user, "budget", None):
-        limit: Decimal = own.limit_usd
-        return limit
-    return period.user.tier.monthly_budget_usd if period.user.tier else None
+    """The owner's own limit, else the tier's, as admission reads it; None: it has none."""
+    if period.user is None:
+        shared: Decimal | None = getattr(getattr(period.team, "budget", None), "limit_usd", None)
+        return shared
+    own, tier = getattr(period.user, "budget", None), period.user.tier
+    names = ("limit_usd", "monthly_budget_usd")
+    if period.scope == Scope.USER_DAY:
+        names = ("daily_limit_usd", "daily_budget_usd")
+    limit: Decimal | None = getattr(own, names[0], None)
+    return getattr(tier, names[1], None) if limit is None else limit
 
 
 @admin.register(Hold)
@@ -109,7 +131,7 @@ class HoldAdmin(HistoryAdmin):
 
     @admin.display(description="user")
     def user(self, hold: Hold) -> str:
-        return hold.period.user.username
+        return str(hold.period.user)
 
     @admin.display(description="state", ordering="state")
     def status(self, hold: Hold) -> SafeString:
@@ -128,16 +150,16 @@ class HoldAdmin(HistoryAdmin):
 class EntryAdmin(HistoryAdmin):
     list_display = ("posted_at", "kind", "reference", "user", "amount", "spent", "held", "reason")
     list_filter = ("kind", "posted_at")
-    list_select_related = ("period__user",)
-    search_owner = "period__user"
-    search_ids = ("reference", "period__user_id")
+    list_select_related = ("user", "period")
+    search_owner = "user"
+    search_ids = ("reference", "user_id")
     search_help_text = "The id of what the money was for, or a part of a user's name"
     ordering = ("-id",)
     fields = ("posted_at", "kind", "reference", "user", "period", "amount", "spent", "held", "reason")
 
     @admin.display(description="user")
     def user(self, entry: Entry) -> str:
-        return entry.period.user.username
+        return str(entry.user)
 
     @admin.display(description="amount", ordering="amount_usd")
     def amount(self, entry: Entry) -> str:
@@ -150,3 +172,76 @@ class EntryAdmin(HistoryAdmin):
     @admin.display(description="change of held")
     def held(self, entry: Entry) -> str:
         return usd(entry.held_delta_usd)
+
+
+@admin.register(TeamBudget)
+class TeamBudgetAdmin(ModelAdmin):
+    """Deleting one leaves the team's users to their own budgets."""
+
+    list_display = ("team", "limit")
+    list_select_related = ("team",)
+    search_fields = ("team__name",)
+    autocomplete_fields = ("team",)
+    paginator = BoundedPaginator
+    show_full_result_count = False
+
+    @admin.display(description="limit", ordering="limit_usd")
+    def limit(self, budget: TeamBudget) -> str:
+        return usd(budget.limit_usd)
+
+
+@admin.register(BudgetWarning)
+class BudgetWarningAdmin(HistoryAdmin):
+    list_display = ("created_at", "owner", "scope", "threshold", "used", "limit", "announced_at")
+    list_filter = ("threshold",)
+    list_select_related = ("period__user", "period__team")
+    search_owner = "period__user"
+    search_ids = ("period__user_id", "period__team_id")
+    ordering = ("-created_at",)
+
+    @admin.display(description="of")
+    def owner(self, warning: BudgetWarning) -> str:
+        return str(warning.period.user or warning.period.team)
+
+    @admin.display(description="period")
+    def scope(self, warning: BudgetWarning) -> str:
+        return Scope(warning.period.scope).label
+
+    @admin.display(description="used")
+    def used(self, warning: BudgetWarning) -> str:
+        return usd(warning.used_usd)
+
+    @admin.display(description="limit")
+    def limit(self, warning: BudgetWarning) -> str:
+        return usd(warning.limit_usd)
+
+
+class _UsageAdmin(HistoryAdmin):
+    list_filter = ("cached",)
+    list_select_related = ("user",)
+    search_owner = "user"
+    ordering = ("-id",)
+
+    @admin.display(description="cost")
+    def cost(self, usage: UsageRecord | UsageDay) -> str:
+        return usd(usage.cost_usd)
+
+    @admin.display(description="estimated")
+    def estimated(self, usage: UsageRecord | UsageDay) -> str:
+        return usd(usage.estimated_usd)
+
+    @admin.display(description="saved")
+    def saved(self, usage: UsageRecord | UsageDay) -> str:
+        return usd(usage.saved_usd)
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(_UsageAdmin):
+    list_display = ("at", "reference", "user", "model", "provider", "cached", "cost", "estimated", "saved")
+    search_ids = ("reference", "user_id")
+
+
+@admin.register(UsageDay)
+class UsageDayAdmin(_UsageAdmin):
+    list_display = ("day", "user", "model", "provider", "cached", "jobs", "cost", "estimated", "saved")
+    search_ids = ("user_id",)

@@ -1,179 +1,209 @@
 """Two-phase spending: reserve an upper bound, then capture the cost or release it. Each hold resolves once.
 
-Every verb is one statement, so that money and its posting cannot part; all join the caller's transaction.
+Every verb joins the caller's transaction. Lock order: hold, then its periods.
 """
 
 import uuid
 from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 
 from apps.core import clock, money, rows
-from apps.core.errors import DomainError
 from apps.core.ids import uuid7
-from apps.ledger import periods, statements
-
-
-class BudgetExceeded(DomainError):
-    code, status, title = "budget_exceeded", 402, "The budget of this month does not cover the request"
+from apps.ledger import periods, posting
+from apps.ledger.models import Entry, Hold
+from apps.ledger.posting import BudgetExceeded as BudgetExceeded
 
 
 class HoldResolved(Exception):
     """The hold was captured or released before: a caller lost its fence."""
 
 
-# The limit is read where it is edited (tier or override), so a change by ops holds for the next request.
-_LIMIT = """(SELECT COALESCE(b.limit_usd, t.monthly_budget_usd)
-             FROM accounts_user u JOIN accounts_tier t ON t.slug = u.tier_id
-             LEFT JOIN ledger_budget b ON b.user_id = u.id WHERE u.id = p.user_id) + %(overdraft)s"""
-
-_RESERVE = f"""
-WITH period AS (
-    UPDATE ledger_budgetperiod p SET held_usd = p.held_usd + %(amount)s
-    WHERE p.user_id = %(user_id)s AND p.starts_at <= %(now)s AND p.ends_at > %(now)s
-      AND p.spent_usd + p.held_usd + %(amount)s <= {_LIMIT}
-    RETURNING p.id
-), hold AS (
-    INSERT INTO ledger_hold (id, reference, period_id, amount_usd, captured_usd, state, price_id, created_at)
-    SELECT %(hold_id)s, %(reference)s, id, %(amount)s, 0, 'held', %(price_id)s, %(now)s FROM period
+_RESERVE = posting.taking(
+    """
+    hold AS (
+        INSERT INTO ledger_hold (id, reference, period_id, day_period_id, team_period_id, amount_usd, captured_usd,
+                                 refunded_usd, state, price_id, created_at)
+        SELECT %(hold_id)s, %(reference)s, period_id, day_period_id, team_period_id, %(held)s, 0, 0, 'held',
+               %(price_id)s, %(now)s
+        FROM admitted
+    )
+    """,
+    periods=posting.CURRENT,
 )
-INSERT INTO ledger_entry
-       (kind, reference, period_id, amount_usd, spent_delta_usd, held_delta_usd, reason, posted_at)
-SELECT 'hold', %(reference)s, id, %(amount)s, 0, %(amount)s, '', %(now)s FROM period
-"""  # noqa: S608 - only our own constant is interpolated
-
-_RESOLVE = """
+_LOCK = """
+hold AS MATERIALIZED (
+    SELECT * FROM ledger_hold WHERE reference = %(reference)s AND state = %(state)s FOR UPDATE
+)
+"""
+_EXTEND = posting.taking(
+    """
+    raised AS (
+        UPDATE ledger_hold h SET amount_usd = h.amount_usd + %(held)s FROM admitted WHERE h.reference = %(reference)s
+    )
+    """,
+    hold=_LOCK,
+    periods=posting.OF_HOLD,
+)
+_CHARGE = posting.taking(
+    """
+    charged AS (
+        UPDATE ledger_hold h SET captured_usd = h.captured_usd + %(spent)s
+        FROM admitted WHERE h.reference = %(reference)s
+    )
+    """,
+    hold=_LOCK,
+    periods=posting.OF_HOLD,
+)
+_RESOLVE = f"""
 WITH hold AS (
     UPDATE ledger_hold SET state = %(state)s, resolved_at = %(now)s, captured_usd = LEAST(amount_usd, %(cost)s)
     WHERE reference = %(reference)s AND state = 'held'
-    RETURNING period_id, amount_usd, captured_usd
-), period AS (
+    RETURNING period_id, day_period_id, team_period_id, amount_usd, captured_usd, price_id
+), {posting.OF_HOLD}, {posting.GIVEN_BACK}, moved AS (
     UPDATE ledger_budgetperiod p
     SET held_usd = p.held_usd - hold.amount_usd, spent_usd = p.spent_usd + hold.captured_usd
-    FROM hold WHERE p.id = hold.period_id
-), posted AS (
-    INSERT INTO ledger_entry
-           (kind, reference, period_id, amount_usd, spent_delta_usd, held_delta_usd, reason, posted_at)
-    SELECT 'capture', %(reference)s, period_id, captured_usd, captured_usd, -captured_usd, '', %(now)s
-    FROM hold WHERE captured_usd > 0
-    UNION ALL
-    SELECT 'release', %(reference)s, period_id, amount_usd - captured_usd, 0, captured_usd - amount_usd,
-           %(reason)s, %(now)s
-    FROM hold WHERE amount_usd > captured_usd
+    FROM hold, admitted a WHERE p.id IN (a.period_id, a.day_period_id, a.team_period_id)
+), posted AS ({posting.INTO_ENTRY}
+    SELECT line.kind, %(reference)s, a.period_id, a.day_period_id, a.team_period_id, a.user_id, a.team_id,
+           COALESCE(%(price_id)s, hold.price_id), line.amount, line.spent, -line.amount, 0, line.reason, '', %(now)s
+    FROM hold, admitted a, LATERAL (VALUES
+        (1, 'capture', hold.captured_usd, hold.captured_usd, ''),
+        (2, 'release', hold.amount_usd - hold.captured_usd, 0, %(reason)s)
+    ) AS line (place, kind, amount, spent, reason)
+    WHERE line.amount > 0
+    ORDER BY line.place
 )
-SELECT captured_usd, period_id FROM hold
-"""
-
-_EXTEND = f"""
-WITH period AS (
-    UPDATE ledger_budgetperiod p SET spent_usd = p.spent_usd + %(amount)s
-    WHERE p.id = %(period_id)s AND p.spent_usd + p.held_usd + %(amount)s <= {_LIMIT}
-    RETURNING p.id
-)
-INSERT INTO ledger_entry
-       (kind, reference, period_id, amount_usd, spent_delta_usd, held_delta_usd, reason, posted_at)
-SELECT 'charge', %(reference)s, id, %(amount)s, %(amount)s, 0, 'cost above the hold', %(now)s FROM period
+SELECT captured_usd, COALESCE(%(price_id)s, price_id) FROM hold
+"""  # noqa: S608 - only our own constants are interpolated
+_ABSORB = f"""
+{posting.INTO_ENTRY}
+SELECT 'platform_absorbed', %(reference)s, h.period_id, h.day_period_id, h.team_period_id, p.user_id, g.team_id,
+       COALESCE(%(price_id)s, h.price_id), %(amount)s, 0, 0, 0, %(reason)s, '', %(now)s
+FROM ledger_hold h
+JOIN ledger_budgetperiod p ON p.id = h.period_id
+JOIN ledger_budgetperiod g ON g.id = h.team_period_id
+WHERE h.reference = %(reference)s
 """  # noqa: S608
-
-_ABSORB = """
-INSERT INTO ledger_entry
-       (kind, reference, period_id, amount_usd, spent_delta_usd, held_delta_usd, reason, posted_at)
-SELECT 'platform_absorbed', %(reference)s, period_id, %(amount)s, 0, 0, %(reason)s, %(now)s
-FROM ledger_hold WHERE reference = %(reference)s
-"""
 
 
 def reserve(
     *, user_id: uuid.UUID, timezone: str, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID
 ) -> None:
-    """Holds `amount_usd`, an upper bound of the cost, in the user's current month.
+    """Holds `amount_usd`, an upper bound of the cost, in the user's month and day and in the team's month.
 
-    Raises BudgetExceeded, with the figures a client needs, when spent + held + amount would pass the limit (M1).
+    Raises BudgetExceeded, with the figures a client needs, when spent + held + amount would pass one of their limits
+    (M1), or the amount the cap of one job.
     """
-    at = clock.now()
+    at, amount = clock.now(), money.amount(amount_usd)
     values = {
+        "kind": Entry.Kind.HOLD.value,
         "user_id": user_id,
         "reference": reference,
         "hold_id": uuid7(),
-        "amount": money.amount(amount_usd),
+        "held": amount,
+        "job": amount,
         "price_id": price_id,
         "now": at,
-        "overdraft": settings.BUDGET_OVERDRAFT_USD,
     }
-    if rows.execute(_RESERVE, values):
-        return
-    periods.open_current(user_id=user_id, timezone=timezone, at=at)
-    if rows.execute(_RESERVE, values):
-        return
-    raise _exceeded(user_id=user_id, timezone=timezone, requested=money.amount(amount_usd))
+    if not posting.take(_RESERVE, values):
+        periods.open_current(user_id=user_id, timezone=timezone, at=at)
+        posting.take(_RESERVE, values)
 
 
-def capture(*, reference: uuid.UUID, cost_usd: Decimal) -> Decimal:
+def extend(*, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID) -> None:
+    """Raises an open hold by `amount_usd`, as for a dearer fallback at the price version `price_id`.
+
+    Raises BudgetExceeded where a cap has no room (the hold stays as it was), HoldResolved if it is not open.
+    """
+    hold = Hold.objects.filter(reference=reference, state=Hold.State.HELD).select_for_update().first()
+    if hold is None:
+        raise HoldResolved(reference)
+    amount = money.amount(amount_usd)
+    values = {
+        "kind": Entry.Kind.HOLD.value,
+        "reference": reference,
+        "state": Hold.State.HELD.value,
+        "held": amount,
+        "job": hold.amount_usd + amount,
+        "price_id": price_id,
+        "reason": "more than was held",
+        "now": clock.now(),
+    }
+    posting.take(_EXTEND, values)
+
+
+def capture(*, reference: uuid.UUID, cost_usd: Decimal, price_id: uuid.UUID | None = None) -> Decimal:
     """Turns the hold into a charge of `cost_usd` and frees the rest. Returns what the user pays.
 
-    A cost above the hold is charged too if the budget has room, else the platform absorbs the rest (M3).
-    Raises HoldResolved if the hold was resolved before.
+    `price_id`: the price version charged, where it is not the one held. A cost above the hold is charged too if every
+    cap has room, else the platform absorbs the rest (M3). Raises HoldResolved if the hold was resolved before.
     """
     cost = money.amount(cost_usd)
-    captured, period_id = _resolve(reference=reference, state="captured", cost=cost, reason="below the hold")
+    captured, price_id = _resolve(
+        reference, Hold.State.CAPTURED, cost=cost, reason="below the hold", price_id=price_id
+    )
     excess = cost - captured
     if excess <= 0:
         return captured
     values = {
-        "period_id": period_id,
+        "kind": Entry.Kind.CHARGE.value,
         "reference": reference,
-        "amount": excess,
+        "state": Hold.State.CAPTURED.value,
+        "spent": excess,
+        "job": cost,
+        "price_id": price_id,
+        "reason": "cost above the hold",
         "now": clock.now(),
-        "overdraft": settings.BUDGET_OVERDRAFT_USD,
     }
-    if rows.execute(_EXTEND, values):
-        return cost
-    absorb(reference=reference, amount_usd=excess, reason="cost above the hold, no room in the budget")
-    return captured
+    try:
+        posting.take(_CHARGE, values)
+    except BudgetExceeded as refusal:
+        absorb(
+            reference=reference,
+            amount_usd=excess,
+            reason=f"cost above the hold, no room in {refusal.extra['scope']}",
+            price_id=price_id,
+        )
+        return captured
+    return cost
 
 
 def release(*, reference: uuid.UUID, reason: str) -> None:
     """Frees the whole hold. Raises HoldResolved if it was resolved before."""
-    _resolve(reference=reference, state="released", cost=money.ZERO, reason=reason)
+    _resolve(reference, Hold.State.RELEASED, cost=money.ZERO, reason=reason)
 
 
-def absorb(*, reference: uuid.UUID, amount_usd: Decimal, reason: str) -> None:
+def absorb(
+    *, reference: uuid.UUID, amount_usd: Decimal, reason: str, price_id: uuid.UUID | None = None
+) -> None:
     """Books a cost of the purchase `reference` that its user does not pay (M5)."""
     if amount_usd > 0:
         values = {
             "reference": reference,
             "amount": money.amount(amount_usd),
             "reason": reason,
+            "price_id": price_id,
             "now": clock.now(),
         }
         rows.execute(_ABSORB, values)
 
 
-def _resolve(*, reference: uuid.UUID, state: str, cost: Decimal, reason: str) -> tuple[Decimal, int]:
+def _resolve(
+    reference: uuid.UUID, state: Hold.State, *, cost: Decimal, reason: str, price_id: uuid.UUID | None = None
+) -> tuple[Decimal, uuid.UUID]:
     values: dict[str, Any] = {
         "reference": reference,
-        "state": state,
+        "state": state.value,
         "cost": cost,
         "reason": reason,
+        "price_id": price_id,
         "now": clock.now(),
     }
     with connection.cursor() as cursor:
         cursor.execute(_RESOLVE, values)
-        row: tuple[Decimal, int] | None = cursor.fetchone()
+        row: tuple[Decimal, uuid.UUID] | None = cursor.fetchone()
     if row is None:
         raise HoldResolved(reference)
     return row
-
-
-def _exceeded(*, user_id: uuid.UUID, timezone: str, requested: Decimal) -> BudgetExceeded:
-    balance = statements.balance(user_id=user_id, timezone=timezone)
-    return BudgetExceeded(
-        f"This needs {money.text(requested)} USD; {money.text(balance.remaining_usd)} USD remain until "
-        f"{balance.ends_at:%Y-%m-%d %H:%M} UTC.",
-        current=money.text(balance.spent_usd + balance.held_usd),
-        limit=money.text(balance.limit_usd),
-        requested=money.text(requested),
-        reset_date=balance.ends_at.isoformat(),
-    )

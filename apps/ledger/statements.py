@@ -1,4 +1,4 @@
-"""Reading the ledger."""
+"""Reading the ledger: what a user may still spend. At constant cost, however much was booked."""
 
 import uuid
 from dataclasses import dataclass
@@ -9,20 +9,30 @@ from django.db import connection
 
 from apps.core import clock, money
 from apps.ledger import periods
+from apps.ledger.models import Scope
 
-_BALANCE = """
-SELECT COALESCE(b.limit_usd, t.monthly_budget_usd), p.spent_usd, p.held_usd, p.starts_at, p.ends_at
+_CAPS = """
+SELECT g.timezone, s.scope,
+       CASE s.scope WHEN 'user_month' THEN COALESCE(b.limit_usd, t.monthly_budget_usd)
+                    WHEN 'user_day' THEN COALESCE(b.daily_limit_usd, t.daily_budget_usd)
+                    ELSE gb.limit_usd END,
+       COALESCE(b.max_job_usd, t.max_job_usd), p.spent_usd, p.held_usd, p.starts_at, p.ends_at
 FROM accounts_user u
 JOIN accounts_tier t ON t.slug = u.tier_id
+JOIN accounts_team g ON g.id = u.team_id
 LEFT JOIN ledger_budget b ON b.user_id = u.id
-LEFT JOIN ledger_budgetperiod p ON p.user_id = u.id AND p.starts_at <= %(now)s AND p.ends_at > %(now)s
+LEFT JOIN ledger_teambudget gb ON gb.team_id = u.team_id
+CROSS JOIN unnest(%(scopes)s::text[]) WITH ORDINALITY AS s (scope, place)
+LEFT JOIN ledger_budgetperiod p ON (p.user_id = u.id OR p.team_id = u.team_id) AND p.scope = s.scope
+     AND p.starts_at <= %(now)s AND p.ends_at > %(now)s
 WHERE u.id = %(user_id)s
+ORDER BY s.place
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """A user's current month, USD."""
+    """A current period, USD."""
 
     limit_usd: Decimal
     spent_usd: Decimal
@@ -35,12 +45,39 @@ class Balance:
         return max(money.ZERO, self.limit_usd - self.spent_usd - self.held_usd)
 
 
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """All that bounds a user's next purchase: the balances of the current periods, where they have a limit, and the
+    cap of one job, USD."""
+
+    user_month: Balance
+    user_day: Balance | None
+    team_month: Balance | None
+    max_job_usd: Decimal | None
+
+
 def balance(*, user_id: uuid.UUID, timezone: str) -> Balance:
-    """The balance of the month that contains now; a month in which nothing happened yet is empty."""
+    """The balance of the user's month that contains now; a month in which nothing happened yet is empty."""
+    return caps(user_id=user_id, timezone=timezone).user_month
+
+
+def caps(*, user_id: uuid.UUID, timezone: str) -> Caps:
+    """Every cap as it is now, by one query."""
     at = clock.now()
+    balances: dict[str, Balance | None] = {}
+    max_job_usd = None
     with connection.cursor() as cursor:
-        cursor.execute(_BALANCE, {"user_id": user_id, "now": at})
-        limit, spent, held, starts_at, ends_at = cursor.fetchone()
-    if starts_at is None:
-        starts_at, ends_at = periods.month_around(at, timezone)
-    return Balance(limit, spent or money.ZERO, held or money.ZERO, starts_at, ends_at)
+        cursor.execute(_CAPS, {"user_id": user_id, "now": at, "scopes": list(Scope.values)})
+        for team_timezone, scope, limit, max_job_usd, spent, held, starts_at, ends_at in cursor.fetchall():  # noqa: B007
+            if limit is None:
+                balances[scope] = None
+                continue
+            if starts_at is None:
+                zone = team_timezone if scope == Scope.TEAM_MONTH else timezone
+                span = periods.span_around(scope, at, zone)
+                starts_at, ends_at = span.starts_at, span.ends_at
+            balances[scope] = Balance(limit, spent or money.ZERO, held or money.ZERO, starts_at, ends_at)
+    month = balances[Scope.USER_MONTH]
+    if month is None:
+        raise LookupError(f"user {user_id} has no tier")
+    return Caps(month, balances[Scope.USER_DAY], balances[Scope.TEAM_MONTH], max_job_usd)

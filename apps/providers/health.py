@@ -6,17 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from django.conf import settings
-
-from apps.providers import breaker_store
+from apps.providers import breaker_store, registry
 from apps.providers.breaker import State
 from apps.providers.breaker_store import Name
-from apps.providers.models import Provider
 
 _FRESH_S = 1.0
 
 _read: tuple[float, dict[Name, State]] = (0.0, {})
-_switches: tuple[float, frozenset[str]] = (0.0, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +50,18 @@ def of(routes: Iterable[tuple[str, str]]) -> Health:
     return Health(status, worst.reason, worst.since)
 
 
-def switched_off() -> frozenset[str]:
-    """The providers that ops have switched off, as known a second ago."""
-    global _switches
-    read_at, off = _switches
-    if time.monotonic() - read_at >= _FRESH_S:
-        off = frozenset(Provider.objects.filter(enabled=False).values_list("slug", flat=True))
-        _switches = time.monotonic(), off
-    return off
-
-
 def is_open(state: State) -> bool:
     return state.forced == "open" or (not state.forced and state.state == "open")
 
 
 def forget() -> None:
     """The next look reads anew: after a change by hand, and in tests."""
-    global _read, _switches
-    _read, _switches = (0.0, {}), (0.0, frozenset())
+    global _read
+    _read = 0.0, {}
 
 
 def _route(provider: str, model: str) -> Health:
-    if not settings.PROVIDERS.get(provider, {}).get("api_key") or provider in switched_off():
+    if not registry.is_available(provider):
         return Health("down", "provider_off")
     states = breakers()
     kinds: Sequence[breaker_store.Kind] = ("submit", "outcome")

@@ -3,8 +3,8 @@
 Additive increase, multiplicative decrease (Chiu & Jain 1989; Netflix' concurrency-limits): a 429 takes the orders under
 way, and those of the last minute, as too many and allows 70 % of them; successes raise that again until it binds
 nobody. `Retry-After` holds for all processes. Retries at one provider are at most a tenth of what it was sent in the
-last minute, so that we do not beat what is down (a few are always free). Decided and counted in one Lua script on Redis'
-clock; without Redis everything is let through: the provider's own word is then the limit.
+last minute, so that we do not beat what is down (a few are always free). Decided and counted in one Lua script on
+Redis' clock; without Redis everything is let through: the provider's own word is then the limit.
 """
 
 import json

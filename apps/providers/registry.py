@@ -1,14 +1,20 @@
 """Which providers there are: their settings, joined with the adapter that speaks their protocol."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from django.conf import settings
 
+from apps.core import clock
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
 from apps.providers.limiter import Caps
 from apps.providers.models import Provider
+
+# A provider that is switched off is sent nothing more after this time.
+REMEMBERED_S = 1.0
+_read: tuple[datetime, dict[str, Caps | None]] | None = None
 
 ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed}
 
@@ -32,7 +38,24 @@ def caps(provider: str) -> Caps | None:
     config = settings.PROVIDERS.get(provider)
     if not config or not config.get("api_key"):
         return None
-    row = Provider.objects.filter(slug=provider).first()
-    if row is None:
-        return Caps()
-    return Caps(row.max_concurrency, row.max_per_minute) if row.enabled else None
+    return _words_of_ops().get(provider, Caps())
+
+
+def forget() -> None:
+    """For tests: what ops said is read again."""
+    global _read
+    _read = None
+
+
+def _words_of_ops() -> dict[str, Caps | None]:
+    """By provider; None: switched off."""
+    global _read
+    now = clock.now()
+    # A clock that was set back must not keep a provider on.
+    if _read is None or not 0 <= (now - _read[0]).total_seconds() < REMEMBERED_S:
+        rows = {
+            row.slug: Caps(row.max_concurrency, row.max_per_minute) if row.enabled else None
+            for row in Provider.objects.all()
+        }
+        _read = (now, rows)
+    return _read[1]

@@ -24,6 +24,17 @@ def test_a_provider_that_is_switched_off_is_sent_nothing(engine: Engine) -> None
     assert [skip["reason"] for skip in job.skipped] == ["provider_off"]
 
 
+def test_the_switch_holds_within_a_second(engine: Engine) -> None:
+    before = engine.submit("while it is on")
+    engine.run(before)
+    switch_off()
+    engine.time.forward(1)
+    after = engine.submit("after")
+    assert engine.finish(after).error_code == "generation_failed"
+    assert len(engine.submits()) == 1
+    assert engine.finish(before).status == JobStatus.COMPLETED
+
+
 def test_what_was_bought_before_is_still_fetched(engine: Engine) -> None:
     job = engine.submit()
     engine.run(job)

@@ -88,6 +88,7 @@ def test_over_budget_says_what_there_is_and_when_it_resets(user: User) -> None:
             reserve(user, "0.75")
     assert refused.value.status == 402
     assert refused.value.extra == {
+        "scope": "user_month",
         "current": "0.75",
         "limit": "1",
         "requested": "0.75",
@@ -161,14 +162,14 @@ def test_a_period_is_the_month_of_the_users_time_zone(
     user = factories.user(timezone=timezone)
     with clock.frozen(datetime.fromisoformat(at)):
         reserve(user, "0.10")
-        period = BudgetPeriod.objects.get()
+        period = BudgetPeriod.objects.get(scope="user_month")
         assert (period.starts_at, period.ends_at) == (
             datetime.fromisoformat(starts_at),
             datetime.fromisoformat(ends_at),
         )
     with clock.frozen(datetime.fromisoformat(ends_at)):
         reserve(user, "0.10")
-        assert BudgetPeriod.objects.count() == 2
+        assert BudgetPeriod.objects.filter(scope="user_month").count() == 2
 
 
 def test_a_late_charge_belongs_to_the_month_of_its_hold(user: User) -> None:

@@ -18,8 +18,17 @@ from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus, Kind
-from apps.ledger import holds
-from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold
+from apps.ledger import holds, usage
+from apps.ledger.models import (
+    Budget,
+    BudgetPeriod,
+    BudgetWarning,
+    Entry,
+    Hold,
+    TeamBudget,
+    UsageDay,
+    UsageRecord,
+)
 from apps.providers.models import InboxEvent, Provider
 from apps.webhooks.models import Delivery, DeliveryAttempt, Event
 from tests import factories
@@ -130,6 +139,25 @@ def _price(i: int) -> Price:
     return Price.objects.create(route=route, version=1, unit="image", unit_price_usd=Decimal("0.01"))
 
 
+def _warning(i: int) -> BudgetWarning:
+    period = BudgetPeriod.objects.get(user=job(i).user, scope="user_month")
+    return BudgetWarning.objects.create(
+        period=period, threshold=80, used_usd=Decimal(80), limit_usd=Decimal(100)
+    )
+
+
+def _cached(i: int) -> None:
+    usage.record_cached(
+        user_id=factories.user().pk,
+        timezone="UTC",
+        reference=uuid.uuid4(),
+        kind="image",
+        model="standard",
+        estimated_usd=Decimal("0.025"),
+        saved_usd=Decimal("0.025"),
+    )
+
+
 # A row of each model; where one row brings others, they are made with it.
 def moved(i: int = 0) -> Job:
     """A job that has changed its status once."""
@@ -158,6 +186,10 @@ make: dict[type[Model], Callable[[int], Any]] = {
     JobEvent: moved,
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
+    TeamBudget: lambda i: TeamBudget.objects.create(team=factories.team(), limit_usd=Decimal(5)),
+    BudgetWarning: _warning,
+    UsageRecord: _cached,
+    UsageDay: _cached,
     Hold: job,
     Entry: job,
     Event: delivery,

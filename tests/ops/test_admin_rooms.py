@@ -280,7 +280,7 @@ def test_who_may_only_look_may_not_act(model: type[Model], action: str) -> None:
 
 def test_a_period_shows_what_is_spent_held_and_left_of_the_users_own_limit(ops: Client) -> None:
     job = rows.job()
-    period = BudgetPeriod.objects.get(user=job.user)
+    period = BudgetPeriod.objects.get(user=job.user, scope="user_month")
     html = page(ops, url(BudgetPeriod, "change", period.pk))
     assert "$99.975" in html
     Budget.objects.create(user=job.user, limit_usd=5)
@@ -298,7 +298,7 @@ def test_a_budget_set_here_holds_for_the_next_request(ops: Client) -> None:
 
 def test_the_entries_of_a_period_are_one_click_away(ops: Client) -> None:
     job, _ = rows.job(0), rows.job(1)
-    period = BudgetPeriod.objects.get(user=job.user)
+    period = BudgetPeriod.objects.get(user=job.user, scope="user_month")
     html = page(ops, url(BudgetPeriod, "change", period.pk))
     for model in (Hold, Entry):
         address = f"{url(model, 'changelist')}?period__id__exact={period.pk}"

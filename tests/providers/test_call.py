@@ -64,5 +64,6 @@ def test_the_log_holds_neither_the_prompt_nor_the_key(simulator: Simulator) -> N
 def test_a_provider_is_available_until_ops_switch_it_off(simulator: Simulator) -> None:
     assert registry.is_available("wavespeed")
     Provider.objects.create(slug="wavespeed", name="WaveSpeedAI", enabled=False)
+    registry.forget()
     assert not registry.is_available("wavespeed")
     assert not registry.is_available("nobody")
