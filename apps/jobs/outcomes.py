@@ -175,6 +175,7 @@ def _choices(
 def _wait(job: Job, found: Found, past: Sequence[Attempt]) -> None:
     """Nobody may be asked now. The hold is kept; the deadline ends the waiting."""
     if found.look_at is None:
+        _remember(job, found)
         if past:
             _give_up(job, past[-1])
         else:

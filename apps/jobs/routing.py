@@ -13,7 +13,7 @@ from apps.jobs.models import Attempt
 from apps.providers.errors import POLICIES, ErrorKind
 
 MAX_TRIES_PER_ROUTE = 3
-# Refusals for want of room cost nothing and say nothing about the route: they are no tries, but no reason to go on for ever.
+# A 429 costs nothing and says nothing about the route: it is no try, but no reason to go on for ever either.
 MAX_REFUSALS_PER_ROUTE = 10
 _FIRST_DELAY_S = 1.0
 _MAX_DELAY_S = 30.0

@@ -324,10 +324,10 @@ def states(names: Sequence[Name] | None = None) -> dict[Name, State]:
 def _read(names: Sequence[Name] | None) -> dict[Name, State]:
     redis_client = _client()
     if names is None:
-        names = [Name.of(str(key)) for key in sorted(redis_client.smembers(_INDEX), key=str)]  # type: ignore[union-attr]  # not async
+        names = [Name.of(str(key)) for key in sorted(redis_client.smembers(_INDEX), key=str)]
     if not names:
         return {}
-    texts: list[Any] = redis_client.mget([name.key for name in names])  # type: ignore[assignment]  # not async
+    texts: list[Any] = redis_client.mget([name.key for name in names])
     return {name: _state(text) for name, text in zip(names, texts, strict=True) if text}
 
 

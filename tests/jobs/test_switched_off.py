@@ -30,7 +30,7 @@ def test_the_switch_holds_within_a_second(engine: Engine) -> None:
     switch_off()
     engine.time.forward(1)
     after = engine.submit("after")
-    assert engine.finish(after).error_code == "generation_failed"
+    assert engine.finish(after).error_code == "no_provider_available"
     assert len(engine.submits()) == 1
     assert engine.finish(before).status == JobStatus.COMPLETED
 

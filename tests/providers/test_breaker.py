@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from apps.core import clock
 from apps.providers import breaker, breaker_store
@@ -235,7 +236,7 @@ def test_redis_and_a_process_alone_decide_the_same(seed: int, monkeypatch: pytes
     rng, at = random.Random(seed), datetime(2026, 5, 1, tzinfo=UTC)
     name, alone = Name("p", "m", "submit"), State()
     monkeypatch.setattr(breaker_store, "_chance", lambda: 0.25)
-    monkeypatch.setattr(breaker_store.settings, "PROVIDER_STATE_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(settings, "PROVIDER_STATE_TIMEOUT_S", 5.0)
     breaker_store.forget()
     failing, generations = 0.1, {}
     for step in range(400):
