@@ -248,6 +248,8 @@ PROVIDERS: dict[str, dict[str, str]] = {
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
+# A provider that answers with the result itself: the whole call, generation included.
+PROVIDER_RESULT_TIMEOUT_S: float = env.float("PROVIDER_RESULT_TIMEOUT_S", default=240.0)
 # A call that takes longer counts as slow for its breaker.
 PROVIDER_SLOW_S: float = env.float("PROVIDER_SLOW_S", default=10.0)
 # How long an order waits for the breakers and limits in Redis before this process decides alone.

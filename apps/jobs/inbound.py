@@ -21,7 +21,7 @@ def receive(event_id: uuid.UUID) -> None:
     if event is None or attempt is None:
         return
     if attempt.ticket is None:
-        attempts.found(attempt, Ticket(task_id=event.task_id))
+        attempts.found(attempt, Ticket.named(event.task_id, model=attempt.provider_model))
     elif Ticket.from_json(attempt.ticket).task_id != event.task_id:
         log.warning("inbound.wrong_task", attempt=str(attempt.pk), provider=attempt.provider)
         return

@@ -103,7 +103,7 @@ def _await_news(job: Job, attempt: Attempt) -> None:
     Its ring may be lost as well, so the inbox is looked into now and then.
     """
     can = _capabilities(attempt.provider)
-    ticket = inbox.ticket(attempt.provider, attempt.pk)
+    ticket = inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
     if ticket is None and can.idempotent and not attempt.resends:
         _send_again(job, attempt)
         return

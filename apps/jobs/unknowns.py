@@ -42,7 +42,7 @@ def resolve(attempt_id: uuid.UUID) -> None:
 def _ask(attempt: Attempt) -> Billed:
     known = Ticket.from_json(attempt.ticket) if attempt.ticket else None
     try:
-        ticket = known or inbox.ticket(attempt.provider, attempt.pk) or _find(attempt)
+        ticket = known or _told(attempt) or _find(attempt)
         if ticket is None:
             return Billed.UNKNOWN
         answer = call.poll(attempt.provider, ticket)
@@ -51,6 +51,10 @@ def _ask(attempt: Attempt) -> Billed:
             return Billed.NO
         return Billed.YES if error.kind == ErrorKind.BAD_OUTPUT else Billed.UNKNOWN
     return Billed.UNKNOWN if isinstance(answer, Pending) else Billed.YES
+
+
+def _told(attempt: Attempt) -> Ticket | None:
+    return inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
 
 
 def _find(attempt: Attempt) -> Ticket | None:

@@ -27,9 +27,15 @@ _BY_STATUS: Final = {
     # From a gateway: whether the request went further, nobody can say.
     502: ErrorKind.AMBIGUOUS,
     504: ErrorKind.AMBIGUOUS,
+    # Cloudflare's own, in front of several providers: an odd answer, or none in time, from the server behind it.
+    520: ErrorKind.AMBIGUOUS,
+    522: ErrorKind.AMBIGUOUS,
+    524: ErrorKind.AMBIGUOUS,
 }
 # Where moderation has no code of its own, it is told by its words.
 _REFUSALS = ("nsfw", "moderation", "sensitive content", "content policy", "safety filter", "safety system")
+# A 429 that no waiting helps against.
+_SPENT = ("billing", "balance", "insufficient credit")
 
 
 def refusal(
@@ -38,18 +44,22 @@ def refusal(
     *,
     headers: Mapping[str, str],
     kinds: Mapping[int, ErrorKind] | None = None,
+    kind: ErrorKind | None = None,
 ) -> ProviderError:
     """The error of an answer with `status` (the HTTP status, or the code of an envelope) that is no success.
 
-    `kinds`: what a status means at this provider, where it differs. `headers` by lower-case name.
+    `kinds`: what a status means at this provider, where it differs. `kind`: what its own code says, which goes
+    before the status. `headers` by lower-case name.
     """
-    kind = {**_BY_STATUS, **(kinds or {})}.get(status)
+    kind = kind or {**_BY_STATUS, **(kinds or {})}.get(status)
     if kind is None:
         # What is no refusal and no failure (a redirect, a strange 2xx) may have been accepted.
         server_error = ErrorKind.SERVER_ERROR if status >= 500 else ErrorKind.MALFORMED
         kind = ErrorKind.INVALID_REQUEST if 400 <= status < 500 else server_error
     if kind in (ErrorKind.INVALID_REQUEST, ErrorKind.AUTHENTICATION) and is_moderation(message):
         kind = ErrorKind.CONTENT_REJECTED
+    if kind == ErrorKind.RATE_LIMITED and any(words in message.lower() for words in _SPENT):
+        kind = ErrorKind.INSUFFICIENT_FUNDS
     return ProviderError(
         kind, quoted(f"{status}: {message}"), retry_after_s=retry_after_s(headers.get("retry-after"))
     )

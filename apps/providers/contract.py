@@ -34,7 +34,8 @@ class GenerationRequest:
 class Ticket:
     """The provider's name for what it accepted: kept in our row, enough to ask again after a crash.
 
-    `details`: what else an adapter must know to ask, where the name alone does not lead to the task.
+    `details`: what else an adapter must know to ask, where the name alone does not lead to the task. Of a task that a
+    webhook named it is the model, for that is all we know.
     """
 
     task_id: str
@@ -43,6 +44,11 @@ class Ticket:
     def to_json(self) -> str:
         details = {"details": dict(self.details)} if self.details else {}
         return json.dumps({"task_id": self.task_id, **details})
+
+    @classmethod
+    def named(cls, task_id: str, *, model: str) -> "Ticket":
+        """Of a task that a webhook named, bought of `model`."""
+        return cls(task_id, {"model": model})
 
     @classmethod
     def from_json(cls, text: str) -> "Ticket":
@@ -124,7 +130,8 @@ class WebhookEvent:
 
 
 class Adapter(Protocol):
-    """One provider's protocol. Each method makes at most one HTTP call and never retries.
+    """One provider's protocol. Each method makes one HTTP call (a poll may need a second for the result) and never
+    retries.
 
     All but `parse_webhook` raise `errors.ProviderError`.
     """

@@ -38,6 +38,9 @@ _UNSENT = (
 )
 
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -56,7 +59,7 @@ class Answer:
 
 
 def exchange(
-    method: Literal["GET", "POST", "PUT", "DELETE"],
+    method: Method,
     url: str,
     *,
     headers: Mapping[str, str],
@@ -96,6 +99,14 @@ def within(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         _within_s.reset(token)
+
+
+def form(fields: Mapping[str, str]) -> tuple[str, bytes]:
+    """The content type and the body of a multipart form."""
+    request = httpx.Request(
+        "POST", "http://form", files={name: (None, text) for name, text in fields.items()}
+    )
+    return request.headers["content-type"], request.read()
 
 
 def _read(response: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:

@@ -20,11 +20,14 @@ def webhook_url(provider: str, attempt_id: uuid.UUID | str) -> str:
     return settings.PUBLIC_URL + path
 
 
-def ticket(provider: str, attempt_id: uuid.UUID) -> Ticket | None:
-    """The task that the provider has named for our attempt: what a lost ring would have told."""
+def ticket(provider: str, attempt_id: uuid.UUID, *, model: str) -> Ticket | None:
+    """The task that the provider has named for our attempt: what a lost ring would have told.
+
+    `model`: the provider's name of what was bought.
+    """
     told = InboxEvent.objects.filter(subject_id=attempt_id, provider=provider).order_by("id")
     task_id = told.values_list("task_id", flat=True).first()
-    return Ticket(task_id) if task_id else None
+    return Ticket.named(task_id, model=model) if task_id else None
 
 
 def take(provider: str, attempt_id: uuid.UUID, raw: bytes, headers: Mapping[str, str]) -> InboxEvent | None:

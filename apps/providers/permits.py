@@ -11,7 +11,7 @@ from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.limiter import Caps
 
 # An order is answered, or its call is cut off, well within this.
-_SUBMIT_LEASE_S = 180.0
+_SUBMIT_LEASE_S = 300.0
 # After a 429 that does not say for how long.
 _PAUSE_S = 1.0
 

@@ -6,6 +6,9 @@ from datetime import datetime
 from django.conf import settings
 
 from apps.core import clock
+from apps.providers.adapters.fal import Fal
+from apps.providers.adapters.openai import OpenAI
+from apps.providers.adapters.replicate import Replicate
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
@@ -16,7 +19,12 @@ from apps.providers.models import Provider
 REMEMBERED_S = 1.0
 _read: tuple[datetime, dict[str, Caps | None]] | None = None
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {"wavespeed": WaveSpeed}
+ADAPTERS: dict[str, Callable[..., Adapter]] = {
+    "wavespeed": WaveSpeed,
+    "replicate": Replicate,
+    "fal": Fal,
+    "openai": OpenAI,
+}
 
 
 def adapter(provider: str) -> Adapter:

@@ -31,9 +31,11 @@ def _arguments() -> argparse.Namespace:
         default=[],
         help="a key to accept, may be repeated (in the environment: comma-separated); none: any key is good",
     )
-    parser.add_argument("--webhook-secret", default=env("SIMULATOR_WEBHOOK_SECRET", "whsec_simulator"))
+    parser.add_argument("--webhook-secret", default=env("SIMULATOR_WEBHOOK_SECRET", "whsec_c2ltdWxhdG9y"))
     parser.add_argument("--ledger", default=env("SIMULATOR_LEDGER"), help="SQLite file; default: in memory")
     parser.add_argument("--seed", type=int, default=env("SIMULATOR_SEED"), help="for repeatable timing")
+    parser.add_argument("--tls-cert", default=env("SIMULATOR_TLS_CERT"), help="PEM file: serve https")
+    parser.add_argument("--tls-key", default=env("SIMULATOR_TLS_KEY"), help="PEM file of its private key")
     return parser.parse_args()
 
 
@@ -55,6 +57,8 @@ def main() -> None:
         host=arguments.host,
         port=arguments.port,
         http=BreakableProtocol,
+        ssl_certfile=arguments.tls_cert,
+        ssl_keyfile=arguments.tls_key,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=75,

@@ -31,11 +31,11 @@ class _Panel:
             since = float(request.query_params.get("since", 0))
         except ValueError:
             return _invalid("since: Unix seconds")
-        task_id = request.query_params.get("task_id")
-        return JSONResponse(self._provider.ledger.entries(task_id=task_id, since=since))
+        task_id, protocol = (request.query_params.get(name) for name in ("task_id", "protocol"))
+        return JSONResponse(self._provider.ledger.entries(task_id=task_id, since=since, protocol=protocol))
 
     async def summary(self, request: Request) -> Response:
-        return JSONResponse(self._provider.ledger.summary())
+        return JSONResponse(self._provider.ledger.summary(request.query_params.get("protocol")))
 
     async def add_fault(self, request: Request) -> Response:
         """`{"fault": "429=2", "times": 3, "match": "part of a prompt or model"}`, the last two optional."""

@@ -8,9 +8,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from apps.simulator import admin, page, wavespeed
-from apps.simulator.outputs import MEDIA
+from apps.simulator import admin, downloads, fal, mortal, openai, page, replicate, wavespeed
 from apps.simulator.provider import Options, Provider
+
+# Protocol → the module whose `routes(provider)` speak it. WaveSpeed has no prefix, and its last path takes all.
+FRONT_ENDS = {"replicate": replicate, "fal": fal, "openai": openai, "wavespeed": wavespeed}
 
 
 def build(options: Options) -> Starlette:
@@ -20,7 +22,9 @@ def build(options: Options) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         provider = Provider(options)
         # Routes need the provider, and the provider needs the running loop.
-        app.router.routes.extend([*_own(provider), *admin.routes(provider), *wavespeed.routes(provider)])
+        app.router.routes.extend([*_own(provider), *admin.routes(provider)])
+        for protocol, front_end in FRONT_ENDS.items():
+            app.router.routes.extend(mortal.routes(provider, protocol, front_end.routes(provider)))
         provider.engine.resume()
         yield
         await provider.close()
@@ -36,22 +40,12 @@ def _own(provider: Provider) -> list[Route]:
         return page.page(provider, request)
 
     async def output(request: Request) -> Response:
-        return await _output(provider, request.path_params["task_id"], request.path_params["name"])
+        return await downloads.send(
+            provider, request, request.path_params["task_id"], request.path_params["name"]
+        )
 
     return [
         Route("/healthz", health),
         Route("/", home),
         Route("/outputs/{task_id}/{name}", output),
     ]
-
-
-async def _output(provider: Provider, task_id: str, name: str) -> Response:
-    task = provider.engine.get(task_id)
-    index, _, extension = name.partition(".")
-    if task is None or task.state != "completed" or not index.isdecimal():
-        return Response(status_code=404)
-    expected, media_type = MEDIA[task.order.kind]
-    count = task.order.count if task.order.kind == "image" else 1
-    if extension != expected or int(index) >= count:
-        return Response(status_code=404)
-    return Response(await provider.outputs.fetch(task, int(index)), media_type=media_type)

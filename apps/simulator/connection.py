@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,14 +18,27 @@ class BreakableProtocol(H11Protocol):
 
 
 async def reset(request: Request) -> None:
-    """Sends a TCP RST instead of an answer."""
+    """Sends a TCP RST instead of an answer, or of its rest."""
     transport: asyncio.Transport = request.state.transport
     sock = transport.get_extra_info("socket")
     # Linger for no time: closing then resets the connection.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-    while not await request.is_disconnected():
-        await asyncio.sleep(0)
+    await _until_closed(request)
+
+
+async def part(request: Request, data: bytes, *, politely: bool) -> AsyncIterator[bytes]:
+    """Half of a body; then the connection is closed (`politely`), or reset."""
+    yield data[: len(data) // 2]
+    transport: asyncio.Transport = request.state.transport
+    if politely:
+        transport.close()
+        await _until_closed(request)
+    else:
+        # What was written must have left: a reset throws away what waits.
+        while transport.get_write_buffer_size():
+            await asyncio.sleep(0.01)
+        await reset(request)
 
 
 async def still_waits(request: Request, seconds: float) -> bool:
@@ -34,6 +48,11 @@ async def still_waits(request: Request, seconds: float) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def _until_closed(request: Request) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0)
 
 
 async def _gone(request: Request) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from apps.simulator import faults
+
 Drawing = Literal["full", "tiny"]
 
 
@@ -14,6 +16,8 @@ class Knobs:
     tail: share of generations that take ten times as long.
     drawing: "tiny" delivers a 64x64 PNG, so that a benchmark does not measure the drawing.
     concurrency: generations at once; the rest wait in a queue.
+    dead: the protocols ("wavespeed", …) whose every request, pings too, is reset or answered 500.
+    error_rates: by part of a protocol's or a model's name, the share of submits that a fault of `error_mix` strikes.
     prices: USD by a part of the model's name: for an image, a second of video, 1,000 characters of speech.
     """
 
@@ -25,6 +29,11 @@ class Knobs:
     hang_s: float = 60.0
     webhook_timeout_s: float = 10.0
     webhook_retry_delays_s: list[float] = field(default_factory=lambda: [0.5, 2.0, 5.0, 15.0])
+    dead: list[str] = field(default_factory=list)
+    error_rates: dict[str, float] = field(default_factory=dict)
+    error_mix: list[str] = field(
+        default_factory=lambda: ["500", "503", "429=1", "failed", "truncated", "reset", "accept-reset"]
+    )
     prices: dict[str, str] = field(
         default_factory=lambda: {
             "fast-draft": "0.005",
@@ -52,5 +61,14 @@ class Knobs:
             raise ValueError(f"{name}: expected {wanted.__name__}")
         if name == "drawing" and value not in ("full", "tiny"):
             raise ValueError('drawing: "full" or "tiny"')
+        if isinstance(value, dict) and name == "error_rates" and not all(map(_is_share, value.values())):
+            raise ValueError("error_rates: numbers from 0 to 1")
+        if isinstance(value, list) and name == "error_mix":
+            for spec in value:
+                faults.parse(str(spec))
         if (isinstance(value, int | float) and value < 0) or (name == "concurrency" and value < 1):
             raise ValueError(f"{name}: out of range")
+
+
+def _is_share(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1

@@ -22,7 +22,7 @@ def kind_of(model: str) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`seed` is always known: the front end draws one when the client gave none."""
+    """`seed` is always known: the front end draws one when the client gave none. `sound`: how speech is packed."""
 
     model: str
     prompt: str
@@ -31,6 +31,7 @@ class Order:
     height: int
     count: int
     duration_s: float
+    sound: Literal["wav", "mp3"] = "wav"
 
     @property
     def kind(self) -> Kind:

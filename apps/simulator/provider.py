@@ -16,7 +16,7 @@ class Options:
     """What is fixed while the process runs. Without keys, every non-empty key is good."""
 
     api_keys: tuple[str, ...] = ()
-    webhook_secret: str = "whsec_simulator"  # noqa: S105 - a stand-in has a known secret
+    webhook_secret: str = "whsec_c2ltdWxhdG9y"  # noqa: S105 - a stand-in has a known secret
     ledger: str | None = None
     seed: int | None = None
     time_scale: float = 1.0

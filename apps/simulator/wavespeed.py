@@ -7,7 +7,6 @@ status), `message` and no data. The prediction carries no price.
 import hashlib
 import hmac
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +14,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from apps.simulator import outputs
-from apps.simulator.door import Door, Refusal, json_object, number, text
-from apps.simulator.engine import Task
+from apps.simulator import outputs, standard
+from apps.simulator.door import Door, Refusal, json_object, number, text, told
+from apps.simulator.engine import Phase, Task
 from apps.simulator.orders import Order, kind_of
 from apps.simulator.provider import Provider
+from apps.simulator.webhooks import Stamp
 
 _SYNC_TIMEOUT = 5004
 _HEIGHTS = {"360p": (640, 360), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 _MAX_SIDE = 4096
+_WORDS = {"queued": "created", "generating": "processing", "canceled": "cancelled"}
 
 
 def routes(provider: Provider) -> list[Route]:
@@ -71,23 +72,23 @@ class _Door(Door):
     async def accepted(self, request: Request, task: Task, raw: bytes) -> Response:
         if json_object(raw).get("enable_sync_mode") is True:
             return await self._when_ended(task)
-        return _success(_prediction(task))
+        return _success(_prediction(task, told(task)))
 
     async def _when_ended(self, task: Task) -> Response:
         await self.provider.engine.wait(task, self.provider.knobs.sync_timeout_s)
         if task.ended:
-            return _success(_prediction(task))
-        return JSONResponse(
-            {"code": _SYNC_TIMEOUT, "message": "sync mode timed out", "data": _prediction(task)}
-        )
+            return _success(_prediction(task, told(task)))
+        late = {
+            "code": _SYNC_TIMEOUT,
+            "message": "sync mode timed out",
+            "data": _prediction(task, told(task)),
+        }
+        return JSONResponse(late)
 
     async def result(self, request: Request) -> Response:
-        try:
-            self.authenticate(request)
-        except Refusal as refusal:
-            return self.render(refusal)
-        task = self.provider.engine.get(request.path_params["task_id"])
-        return _success(_prediction(task)) if task else self.render(Refusal(404, "prediction not found"))
+        return await self.show(
+            request, request.path_params["task_id"], lambda task, phase: _success(_prediction(task, phase))
+        )
 
     async def secret(self, request: Request) -> Response:
         try:
@@ -96,19 +97,19 @@ class _Door(Door):
             return self.render(refusal)
         return _success({"secret": self.provider.options.webhook_secret})
 
-    def announce(self, task: Task) -> None:
-        self.provider.webhooks.send(task, json.dumps(_prediction(task)).encode(), self._sign)
+    def news(self, task: Task, phase: Phase) -> bytes:
+        return json.dumps(_prediction(task, phase)).encode()
 
-    def _sign(self, webhook_id: str, body: bytes) -> dict[str, str]:
+    def sign(self, webhook_id: str, body: bytes, stamp: Stamp) -> dict[str, str]:
         """Hex HMAC-SHA256 over `id.timestamp.body`; the secret is used as text, not base64-decoded."""
-        timestamp = str(int(time.time()))
-        key = self.provider.options.webhook_secret.removeprefix("whsec_").encode()
-        digest = hmac.new(key, f"{webhook_id}.{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+        signed = f"{webhook_id}.{stamp.at:.0f}.".encode() + body
+        secrets = standard.secrets(self.provider.options.webhook_secret, stamp)
+        digests = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
         return {
             "content-type": "application/json",
             "webhook-id": webhook_id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": f"v3,{digest}",
+            "webhook-timestamp": f"{stamp.at:.0f}",
+            "webhook-signature": " ".join(f"v3,{digest}" for digest in digests),
         }
 
 
@@ -116,18 +117,18 @@ def _success(data: dict[str, Any]) -> Response:
     return JSONResponse({"code": 200, "message": "success", "data": data})
 
 
-def _prediction(task: Task) -> dict[str, Any]:
-    delivered = outputs.urls(task) if task.state == "completed" else []
-    status = {"open": "processing" if task.started else "created"}.get(task.state, task.state)
+def _prediction(task: Task, phase: Phase | str) -> dict[str, Any]:
+    delivered = outputs.urls(task) if phase == "completed" else []
+    flagged = bool({"nsfw", "filtered"} & task.faults.keys())
     return {
         "id": task.id,
         "model": task.order.model,
-        "status": status,
+        "status": _WORDS.get(phase, phase),
         "outputs": delivered,
         "urls": {"get": f"{task.base_url}/api/v3/predictions/{task.id}/result"},
-        "has_nsfw_contents": ["nsfw" in task.faults for _ in delivered],
+        "has_nsfw_contents": [flagged for _ in delivered],
         "created_at": datetime.fromtimestamp(task.created_at, UTC).isoformat().replace("+00:00", "Z"),
-        "error": "The generation failed" if task.state == "failed" else "",
+        "error": "The generation failed" if phase == "failed" else "",
         "timings": {"inference": round(task.generation_s * 1000) if task.ended else 0},
     }
 

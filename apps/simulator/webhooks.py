@@ -1,8 +1,12 @@
-"""Sends webhooks the way a provider does: signed, a few times over, giving up in the end."""
+"""Sends webhooks the way a provider does: signed, a few times over, giving up in the end; or as a fault asks."""
 
 import asyncio
+import json
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import httpx
 
@@ -10,8 +14,17 @@ from apps.simulator.engine import Task
 from apps.simulator.knobs import Knobs
 from apps.simulator.ledger import Ledger
 
-# (webhook id, body) → headers, for the present moment
-Sign = Callable[[str, bytes], dict[str, str]]
+
+@dataclass(frozen=True)
+class Stamp:
+    """How to sign. `at`: Unix seconds. `key`: the provider's present one, its next one, or somebody else's."""
+
+    at: float
+    key: Literal["present", "next", "foreign"] = "present"
+
+
+# (webhook id, body, stamp) → headers
+Sign = Callable[[str, bytes, Stamp], dict[str, str]]
 
 
 class Sender:
@@ -19,7 +32,7 @@ class Sender:
         self._knobs = knobs
         self._ledger = ledger
         self._client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=50))
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
 
     def send(self, task: Task, body: bytes, sign: Sign) -> None:
         """Returns at once. The id stays the same over all tries; the signature is made anew for each."""
@@ -29,9 +42,20 @@ class Sender:
         if "lost-webhook" in task.faults:
             self._record(task, webhook_id, 0, None, "lost")
             return
-        running = asyncio.create_task(self._deliver(task, task.webhook_url, webhook_id, body, sign))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        if "wrong-task" in task.faults:
+            body = body.replace(task.id.encode(), uuid.uuid4().hex.encode())
+        at_once = 3 if "triple-webhook" in task.faults else 1
+        for _ in range(at_once):
+            running = asyncio.create_task(self._deliver(task, task.webhook_url, webhook_id, body, sign))
+            self._running[running] = task.id
+            running.add_done_callback(lambda done: self._running.pop(done, None))
+
+    async def sent(self, task: Task) -> None:
+        """Returns when every webhook of the task so far was answered, or given up."""
+        await asyncio.gather(
+            *(running for running, task_id in self._running.items() if task_id == task.id),
+            return_exceptions=True,
+        )
 
     def cancel(self) -> None:
         for running in self._running:
@@ -43,12 +67,14 @@ class Sender:
         await self._client.aclose()
 
     async def _deliver(self, task: Task, url: str, webhook_id: str, body: bytes, sign: Sign) -> None:
-        for attempt, delay_s in enumerate((0.0, *self._knobs.webhook_retry_delays_s), start=1):
-            await asyncio.sleep(delay_s)
-            status, error = await self._post(url, body, sign(webhook_id, body))
-            self._record(task, webhook_id, attempt, status, error)
-            if status is not None and 200 <= status < 300:
-                return
+        await asyncio.sleep(task.value("late-webhook", 5) or 0)
+        for _ in range(2 if "double-webhook" in task.faults else 1):
+            for attempt, delay_s in enumerate((0.0, *self._knobs.webhook_retry_delays_s), start=1):
+                await asyncio.sleep(delay_s)
+                status, error = await self._post(url, *_signed(task, webhook_id, body, sign))
+                self._record(task, webhook_id, attempt, status, error)
+                if status is not None and 200 <= status < 300:
+                    break
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int | None, str | None]:
         timeout = httpx.Timeout(self._knobs.webhook_timeout_s, pool=None)
@@ -63,9 +89,20 @@ class Sender:
     ) -> None:
         self._ledger.webhook(
             task_id=task.id,
+            protocol=task.protocol,
             webhook_id=webhook_id,
             url=task.webhook_url or "",
             attempt=attempt,
             status=status,
             error=error,
         )
+
+
+def _signed(task: Task, webhook_id: str, body: bytes, sign: Sign) -> tuple[bytes, dict[str, str]]:
+    """The body as it is sent, and its headers."""
+    at = time.time() - (task.value("old-timestamp", 3600) or 0)
+    foreign, following = "bad-signature" in task.faults, "rotated-key" in task.faults
+    headers = sign(webhook_id, body, Stamp(at, "foreign" if foreign else "next" if following else "present"))
+    return (
+        json.dumps(json.loads(body), indent=1).encode() if "reserialized" in task.faults else body
+    ), headers

@@ -29,7 +29,7 @@ class Simulator:
     """One running simulator: where it is, what it accepts, and its side door for tests."""
 
     api_key = "sim-test-key"
-    webhook_secret = "whsec_dGVzdC1zZWNyZXQ"
+    webhook_secret = "whsec_dGVzdC1zZWNyZXQh"
 
     def __init__(
         self, *, time_scale: float = 0.01, ledger: Path | None = None, port: int | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from apps.providers import answers, http, signatures
+from apps.providers import answers, fitting, http, signatures
 from apps.providers.contract import (
     Capabilities,
     Fitted,
@@ -46,6 +46,8 @@ class WaveSpeed:
 
     def fit(self, request: GenerationRequest) -> Fitted:
         """It takes our parameters as they are; which a model knows is the catalog's word."""
+        if request.kind not in self.capabilities.kinds:
+            raise fitting.unsupported(f"no {request.kind}")
         return Fitted(request)
 
     def ping(self) -> None:

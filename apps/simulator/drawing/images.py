@@ -26,6 +26,11 @@ def tiny_png(order: Order, index: int) -> bytes:
     return _encode(corners.resize((64, 64), Image.Resampling.BILINEAR))
 
 
+def plain_png(order: Order, colour: str) -> bytes:
+    """A picture of nothing."""
+    return _encode(Image.new("RGB", (order.width, order.height), colour))
+
+
 def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)

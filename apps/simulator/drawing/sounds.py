@@ -1,10 +1,12 @@
-"""WAV sounds: a few soft notes of a pentatonic scale."""
+"""Sounds: a few soft notes of a pentatonic scale."""
 
 import io
 import math
 import random
 import wave
 from array import array
+
+import av
 
 from apps.simulator.orders import Order
 
@@ -25,6 +27,17 @@ def wav(order: Order) -> bytes:
     while len(samples) < wanted:
         samples.extend(notes[rng.choice(_SCALE)])
     return _encode(samples[:wanted])
+
+
+def mp3(order: Order) -> bytes:
+    """The same, packed as speech services do."""
+    packed = io.BytesIO()
+    with av.open(io.BytesIO(wav(order))) as plain, av.open(packed, "w", format="mp3") as target:
+        stream = target.add_stream("mp3", rate=RATE_HZ)
+        for frame in plain.decode(audio=0):
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return packed.getvalue()
 
 
 def _note(hz: float) -> "array[int]":

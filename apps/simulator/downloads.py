@@ -1,0 +1,71 @@
+"""How a delivered file is sent: as it is, or as one of the faults that spoil a download."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from apps.simulator import connection
+from apps.simulator.engine import Task
+from apps.simulator.outputs import MEDIA
+from apps.simulator.provider import Provider
+
+_HUGE_BYTES = 10_000_000_000
+_HTML = b"<!doctype html><html><head><title>Error</title></head><body>Origin error</body></html>"
+_EXPIRED = (
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+)
+# The address where clouds keep a machine's credentials.
+_PRIVATE = "http://169.254.169.254/latest/meta-data/"
+
+
+async def send(provider: Provider, request: Request, task_id: str, name: str) -> Response:
+    """`name`: the output's index and extension."""
+    task = provider.engine.get(task_id)
+    index, _, extension = name.partition(".")
+    if task is None or task.state != "completed" or not index.isdecimal():
+        return Response(status_code=404)
+    expected, media_type = MEDIA[task.order.kind]
+    if extension != expected or int(index) >= task.delivered:
+        return Response(status_code=404)
+    return _instead(task) or _spoilt(
+        request, task, await provider.outputs.fetch(task, int(index)), media_type
+    )
+
+
+def _instead(task: Task) -> Response | None:
+    """What is answered without looking at the file."""
+    _, media_type = MEDIA[task.order.kind]
+    if "expired" in task.faults:
+        return Response(_EXPIRED, 403, media_type="application/xml")
+    if "redirect-private" in task.faults:
+        return Response(status_code=302, headers={"location": _PRIVATE})
+    if "html-output" in task.faults:
+        return Response(_HTML, media_type=media_type)
+    if "huge" in task.faults:
+        return StreamingResponse(
+            _endless(), headers={"content-length": str(_HUGE_BYTES)}, media_type=media_type
+        )
+    return None
+
+
+def _spoilt(request: Request, task: Task, data: bytes, media_type: str) -> Response:
+    length = {"content-length": str(len(data))}
+    if "short-output" in task.faults or "cut-output" in task.faults:
+        half = connection.part(request, data, politely="short-output" in task.faults)
+        return StreamingResponse(half, headers=length, media_type=media_type)
+    if (pause_s := task.value("drip", 1)) is not None:
+        return StreamingResponse(_drip(data, pause_s), headers=length, media_type=media_type)
+    return Response(data, media_type="text/plain" if "wrong-type" in task.faults else media_type)
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    for _ in range(_HUGE_BYTES // 65_536):
+        yield bytes(65_536)
+
+
+async def _drip(data: bytes, pause_s: float) -> AsyncIterator[bytes]:
+    for byte in data:
+        yield bytes([byte])
+        await asyncio.sleep(pause_s)

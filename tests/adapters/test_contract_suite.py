@@ -1,0 +1,493 @@
+"""Every adapter keeps the contract: the same tests over all of them, each against its own protocol in the simulator."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from apps.core import clock
+from apps.providers.contract import Pending, Result, Ticket
+from apps.providers.errors import ErrorKind, WebhookRejected
+from tests.adapters.contract import (
+    ATTEMPT,
+    Subject,
+    asynchronous,
+    bought,
+    error_of,
+    everyone,
+    finished,
+    picture,
+    result_of,
+    synchronous,
+    telling,
+)
+from tests.fakes.receiver import Received, Receiver
+from tests.fakes.simulator import Simulator, free_port, wait_until
+
+# Fault of a submit → what it must be called.
+REFUSALS = {
+    "500": ErrorKind.SERVER_ERROR,
+    "502": ErrorKind.AMBIGUOUS,
+    "503": ErrorKind.SERVER_ERROR,
+    "504": ErrorKind.AMBIGUOUS,
+    "401": ErrorKind.AUTHENTICATION,
+    "402": ErrorKind.INSUFFICIENT_FUNDS,
+    "404": ErrorKind.INVALID_REQUEST,
+    "429": ErrorKind.RATE_LIMITED,
+    "429-date": ErrorKind.RATE_LIMITED,
+    "429-absent": ErrorKind.RATE_LIMITED,
+    "429-absurd": ErrorKind.RATE_LIMITED,
+    "429-concurrency": ErrorKind.RATE_LIMITED,
+    "429-quota": ErrorKind.INSUFFICIENT_FUNDS,
+    "refused": ErrorKind.CONTENT_REJECTED,
+    "reset": ErrorKind.AMBIGUOUS,
+    "accept-reset": ErrorKind.AMBIGUOUS,
+    "accept-garbled": ErrorKind.MALFORMED,
+    "accept-html": ErrorKind.MALFORMED,
+    "accept-short": ErrorKind.AMBIGUOUS,
+    "accept-cut": ErrorKind.AMBIGUOUS,
+}
+# Fault of the first two polls → what it must be called. None of them is the end.
+POLLS = {
+    "forgetful": ErrorKind.NOT_FOUND,
+    "poll-500": ErrorKind.SERVER_ERROR,
+    "poll-502": ErrorKind.AMBIGUOUS,
+    "poll-429": ErrorKind.RATE_LIMITED,
+    "poll-reset": ErrorKind.AMBIGUOUS,
+    "poll-garbled": ErrorKind.MALFORMED,
+}
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as listening:
+        yield listening
+
+
+# --- Success ----------------------------------------------------------------------------------
+
+
+@everyone
+def test_what_is_bought_is_delivered_as_it_was_ordered(subject: Subject, simulator: Simulator) -> None:
+    result = result_of(subject.adapter(simulator), subject.ask())
+    assert [picture(output).size for output in result.outputs] == [subject.size]
+    assert not result.outputs[0].flagged
+    assert len(simulator.ledger()["charges"]) == 1
+
+
+@everyone
+def test_the_attempt_reaches_the_provider_with_the_order(subject: Subject, simulator: Simulator) -> None:
+    result_of(subject.adapter(simulator), subject.ask())
+    (submit,) = simulator.ledger()["submits"]
+    assert submit["idempotency_key"] == ATTEMPT
+    assert submit["model"] == subject.model
+
+
+@everyone
+def test_several_pictures_come_as_several_outputs(subject: Subject, simulator: Simulator) -> None:
+    assert len(result_of(subject.adapter(simulator), subject.ask(n=2)).outputs) == 2
+
+
+@asynchronous
+def test_a_ticket_leads_to_the_result_after_it_was_written_down(
+    subject: Subject, simulator: Simulator
+) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask())
+    assert finished(adapter, ticket).ticket == ticket
+
+
+@asynchronous
+def test_a_task_that_a_webhook_named_is_polled_like_any_other(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    task_id = bought(adapter, subject.ask()).task_id
+    assert finished(adapter, Ticket.named(task_id, model=subject.model)).outputs
+
+
+@synchronous
+def test_the_answer_is_the_result_and_there_is_no_ticket(subject: Subject, simulator: Simulator) -> None:
+    answer = subject.adapter(simulator).submit(subject.ask())
+    assert isinstance(answer, Result)
+    assert answer.ticket is None
+
+
+# --- Refusals and accidents of a submit ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+@everyone
+def test_a_submit_that_goes_wrong_has_its_kind(subject: Subject, fault: str, simulator: Simulator) -> None:
+    error = error_of(lambda: subject.adapter(simulator).submit(subject.ask(f"x [fault:{fault}]")))
+    assert error.kind == subject.kinds.get(fault, REFUSALS[fault])
+
+
+@pytest.mark.parametrize("fault", [*REFUSALS, "hang", "accept-hang"])
+@everyone
+@pytest.mark.usefixtures("impatient")
+def test_a_submit_is_sent_once_and_what_may_be_billed_is_never_called_free(
+    subject: Subject, fault: str, simulator: Simulator
+) -> None:
+    error = error_of(lambda: subject.adapter(simulator).submit(subject.ask(f"x [fault:{fault}]")))
+    ledger = simulator.ledger()
+    assert len(ledger["submits"]) == 1
+    assert not ledger["tasks"] or error.policy.billed == "unknown"
+
+
+@pytest.mark.parametrize("fault", ["hang", "accept-hang"])
+@everyone
+@pytest.mark.usefixtures("impatient")
+def test_a_provider_that_says_nothing_is_ambiguous(
+    subject: Subject, fault: str, simulator: Simulator
+) -> None:
+    error = error_of(lambda: subject.adapter(simulator).submit(subject.ask(f"x [fault:{fault}]")))
+    assert error.kind == ErrorKind.AMBIGUOUS
+
+
+@pytest.mark.parametrize(
+    ("fault", "low", "high"), [("429=7", 7, 7), ("429-date=30", 28, 31), ("429-absurd", 600, 600)]
+)
+@everyone
+def test_retry_after_is_read_and_held_within_reason(
+    subject: Subject, fault: str, low: float, high: float, simulator: Simulator
+) -> None:
+    error = error_of(lambda: subject.adapter(simulator).submit(subject.ask(f"x [fault:{fault}]")))
+    assert error.retry_after_s is not None
+    assert low <= error.retry_after_s <= high
+
+
+@everyone
+def test_without_retry_after_none_is_made_up(subject: Subject, simulator: Simulator) -> None:
+    error = error_of(lambda: subject.adapter(simulator).submit(subject.ask("x [fault:429-absent]")))
+    assert error.retry_after_s is None
+
+
+@everyone
+def test_a_wrong_key_is_an_authentication_error(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator, api_key="wrong")
+    assert error_of(lambda: adapter.submit(subject.ask())).kind == ErrorKind.AUTHENTICATION
+
+
+@everyone
+def test_nobody_listening_is_proven_unsent(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator, base_url=f"http://127.0.0.1:{free_port()}")
+    error = error_of(lambda: adapter.submit(subject.ask()))
+    assert (error.kind, error.policy.billed) == (ErrorKind.CONNECT, "no")
+
+
+# --- Ends -------------------------------------------------------------------------------------
+
+
+@asynchronous
+def test_a_failed_generation_is_the_end_and_may_be_tried_again(
+    subject: Subject, simulator: Simulator
+) -> None:
+    adapter = subject.adapter(simulator)
+    error = error_of(lambda: result_of(adapter, subject.ask("x [fault:failed]")))
+    assert error.kind == ErrorKind.GENERATION_FAILED
+    assert error.ends_generation
+
+
+@asynchronous
+def test_completed_without_outputs_is_a_bad_output(subject: Subject, simulator: Simulator) -> None:
+    error = error_of(lambda: result_of(subject.adapter(simulator), subject.ask("x [fault:empty]")))
+    assert (error.kind, error.policy.billed) == (ErrorKind.BAD_OUTPUT, "yes")
+
+
+@pytest.mark.parametrize("fault", ["nsfw", "filtered"])
+@asynchronous
+def test_an_unsafe_output_is_never_a_plain_success(
+    subject: Subject, fault: str, simulator: Simulator
+) -> None:
+    adapter, request = subject.adapter(simulator), subject.ask(f"x [fault:{fault}]")
+    if subject.unsafe == "flagged":
+        assert all(output.flagged for output in result_of(adapter, request).outputs)
+    else:
+        assert error_of(lambda: result_of(adapter, request)).kind == ErrorKind.CONTENT_REJECTED
+
+
+# --- Polls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", POLLS)
+@asynchronous
+def test_a_poll_that_goes_wrong_is_not_the_end(subject: Subject, fault: str, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask(f"x [fault:{fault}=2]"))
+    for _ in range(2):
+        error = error_of(lambda: adapter.poll(ticket))
+        assert error.kind == POLLS[fault]
+        assert not error.ends_generation
+    assert finished(adapter, ticket).outputs
+
+
+@asynchronous
+def test_a_poll_that_is_throttled_says_how_long_to_wait(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask("x [fault:poll-429]"))
+    assert error_of(lambda: adapter.poll(ticket)).retry_after_s == 3
+
+
+@asynchronous
+def test_a_status_nobody_knows_is_still_pending(subject: Subject, simulator: Simulator) -> None:
+    simulator.settings(time_scale=1)
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask("x [fault:unknown-status][time:30]"))
+    assert adapter.poll(ticket) == Pending(ticket, "generating")
+
+
+@asynchronous
+def test_a_status_that_goes_back_changes_nothing(subject: Subject, simulator: Simulator) -> None:
+    simulator.settings(time_scale=1)
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask("x [fault:regress][time:0.3]"))
+    seen = [adapter.poll(ticket) for _ in range(2)]
+    assert [answer.status for answer in seen if isinstance(answer, Pending)] == ["generating", "submitted"]
+    wait_until(lambda: simulator.ledger()["charges"])
+    told = [type(adapter.poll(ticket)) for _ in range(3)]
+    assert told == [Result, Pending, Result]
+
+
+@asynchronous
+def test_a_task_that_never_ends_stays_pending(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask("x [fault:stuck]"))
+    assert [type(adapter.poll(ticket)) for _ in range(3)] == [Pending] * 3
+
+
+@asynchronous
+def test_a_task_in_the_queue_is_submitted_not_generating(subject: Subject, simulator: Simulator) -> None:
+    simulator.settings(time_scale=1, concurrency=1)
+    adapter = subject.adapter(simulator)
+    bought(adapter, subject.ask("first [time:30]"))
+    ticket = bought(adapter, subject.ask("second"))
+    assert adapter.poll(ticket) == Pending(ticket, "submitted")
+
+
+@asynchronous
+def test_an_unknown_ticket_is_not_found(subject: Subject, simulator: Simulator) -> None:
+    error = error_of(
+        lambda: subject.adapter(simulator).poll(Ticket.named("nobody-made-it", model=subject.model))
+    )
+    assert error.kind == ErrorKind.NOT_FOUND
+    assert not error.ends_generation
+
+
+# --- Cancel and find --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["running [time:0.2]", "x [fault:cancel-race][time:0.2]"])
+@pytest.mark.parametrize("queued", [False, True])
+@asynchronous
+def test_what_a_cancel_took_back_is_never_billed(
+    subject: Subject, order: str, queued: bool, simulator: Simulator
+) -> None:
+    simulator.settings(time_scale=1, concurrency=1)
+    adapter = subject.adapter(simulator)
+    if queued:
+        bought(adapter, subject.ask("before [time:0.2]"))
+    ticket = bought(adapter, subject.ask(order))
+    taken_back = adapter.cancel(ticket)
+    wait_until(lambda: "open" not in simulator.summary()["tasks_by_state"])
+    assert not (taken_back and simulator.ledger(ticket.task_id)["charges"])
+    assert not adapter.capabilities.cancels or taken_back or "race" in order
+
+
+@asynchronous
+def test_a_cancel_that_comes_too_late_says_so(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask())
+    finished(adapter, ticket)
+    assert adapter.cancel(ticket) is False
+    assert finished(adapter, ticket).outputs
+
+
+@everyone
+def test_only_who_says_so_can_look_a_lost_answer_up(subject: Subject, simulator: Simulator) -> None:
+    adapter, request = subject.adapter(simulator), subject.ask("x [fault:accept-reset]")
+    error_of(lambda: adapter.submit(request))
+    assert (adapter.find(request) is not None) == adapter.capabilities.finds
+
+
+# --- Webhooks ---------------------------------------------------------------------------------
+
+
+def order_told(
+    subject: Subject, simulator: Simulator, receiver: Receiver, fault: str = "", *, count: int = 1
+) -> tuple[Ticket, list[Received]]:
+    """A ticket, and the first webhooks about it."""
+    prompt = f"x [fault:{fault}]" if fault else "x"
+    ticket = bought(
+        subject.adapter(simulator), subject.ask(prompt, webhook_url=f"{receiver.url}/hook?a=1&b=2")
+    )
+    return ticket, receiver.wait_for(count)[:count]
+
+
+@telling
+def test_a_webhook_names_its_task(subject: Subject, simulator: Simulator, receiver: Receiver) -> None:
+    ticket, (told,) = order_told(subject, simulator, receiver)
+    event = subject.adapter(simulator).parse_webhook(told.body, told.headers)
+    assert event.task_id == ticket.task_id
+    assert event.event_id
+    assert told.path == "/hook?a=1&b=2"
+
+
+@pytest.mark.parametrize("fault", ["bad-signature", "old-timestamp=301", "reserialized"])
+@telling
+def test_a_webhook_that_is_not_genuine_is_rejected(
+    subject: Subject, fault: str, simulator: Simulator, receiver: Receiver
+) -> None:
+    _, (told,) = order_told(subject, simulator, receiver, fault)
+    with pytest.raises(WebhookRejected):
+        subject.adapter(simulator).parse_webhook(told.body, told.headers)
+
+
+@pytest.mark.parametrize("fault", ["", "rotated-key", "late-webhook=0.2", "old-timestamp=290", "failed"])
+@telling
+def test_a_webhook_that_is_genuine_is_taken(
+    subject: Subject, fault: str, simulator: Simulator, receiver: Receiver
+) -> None:
+    ticket, (told,) = order_told(subject, simulator, receiver, fault)
+    assert subject.adapter(simulator).parse_webhook(told.body, told.headers).task_id == ticket.task_id
+
+
+@telling
+def test_a_webhook_can_not_be_changed_or_sent_again_later(
+    subject: Subject, simulator: Simulator, receiver: Receiver
+) -> None:
+    _, (told,) = order_told(subject, simulator, receiver)
+    adapter = subject.adapter(simulator)
+    adapter.parse_webhook(told.body, told.headers)
+    forgeries = [(told.body + b" ", told.headers), (told.body, {})]
+    forgeries += [(told.body, {**told.headers, name: ""}) for name in told.headers if "webhook-" in name]
+    forgeries += [
+        (told.body, {**told.headers, name: value + "0"})
+        for name, value in told.headers.items()
+        if "webhook-" in name
+    ]
+    for body, headers in forgeries:
+        with pytest.raises(WebhookRejected):
+            adapter.parse_webhook(body, headers)
+    for age_s in (301, -301):
+        with (
+            clock.frozen(clock.now() + timedelta(seconds=age_s)),
+            pytest.raises(WebhookRejected),
+        ):
+            adapter.parse_webhook(told.body, told.headers)
+
+
+@pytest.mark.parametrize(("fault", "count"), [("double-webhook", 2), ("triple-webhook", 3)])
+@telling
+def test_however_often_it_comes_it_is_one_event(
+    subject: Subject, fault: str, count: int, simulator: Simulator, receiver: Receiver
+) -> None:
+    _, told = order_told(subject, simulator, receiver, fault, count=count)
+    events = {subject.adapter(simulator).parse_webhook(one.body, one.headers) for one in told}
+    assert len(events) == 1
+
+
+@telling
+def test_a_webhook_before_the_answer_names_the_task_that_the_answer_names(
+    subject: Subject, simulator: Simulator, receiver: Receiver
+) -> None:
+    adapter = subject.adapter(simulator)
+    answer = adapter.submit(subject.ask("x [fault:early-webhook]", webhook_url=receiver.url))
+    (told,) = receiver.requests
+    assert isinstance(answer, Pending)
+    assert answer.status in ("submitted", "generating")
+    assert adapter.parse_webhook(told.body, told.headers).task_id == answer.ticket.task_id
+    assert finished(adapter, answer.ticket).outputs
+
+
+@telling
+def test_a_webhook_of_the_start_after_the_end_takes_nothing_back(
+    subject: Subject, simulator: Simulator, receiver: Receiver
+) -> None:
+    ticket, told = order_told(subject, simulator, receiver, "unordered-webhooks", count=2)
+    adapter = subject.adapter(simulator)
+    named = {adapter.parse_webhook(one.body, one.headers).task_id for one in told}
+    assert named == {ticket.task_id}
+    assert isinstance(adapter.poll(ticket), Result)
+
+
+@telling
+def test_a_webhook_about_another_task_says_so(
+    subject: Subject, simulator: Simulator, receiver: Receiver
+) -> None:
+    ticket, (told,) = order_told(subject, simulator, receiver, "wrong-task")
+    assert subject.adapter(simulator).parse_webhook(told.body, told.headers).task_id != ticket.task_id
+
+
+@telling
+def test_a_lost_webhook_loses_nothing(subject: Subject, simulator: Simulator, receiver: Receiver) -> None:
+    adapter = subject.adapter(simulator)
+    ticket = bought(adapter, subject.ask("x [fault:lost-webhook]", webhook_url=receiver.url))
+    assert finished(adapter, ticket).outputs
+    assert receiver.requests == []
+
+
+@everyone
+def test_a_webhook_of_nobody_is_rejected(subject: Subject, simulator: Simulator) -> None:
+    with pytest.raises(WebhookRejected):
+        subject.adapter(simulator).parse_webhook(json.dumps({"id": "x", "request_id": "x"}).encode(), {})
+
+
+# --- Fit and ping -----------------------------------------------------------------------------
+
+
+@everyone
+def test_what_was_fitted_fits(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    fitted = adapter.fit(subject.ask())
+    assert adapter.fit(fitted.request).changes == ()
+    assert fitted.request.prompt == "a red fox"
+    assert simulator.ledger()["submits"] == []
+
+
+@everyone
+def test_what_can_not_be_told_is_a_change(subject: Subject, simulator: Simulator) -> None:
+    asked = {change.param: change.asked for change in subject.dropped}
+    fitted = subject.adapter(simulator).fit(subject.ask(**asked))
+    assert sorted(fitted.changes, key=lambda c: c.param) == sorted(subject.dropped, key=lambda c: c.param)
+    for change in subject.dropped:
+        assert fitted.request.params.get(change.param) == change.sent
+
+
+@everyone
+def test_what_can_not_be_made_is_refused_before_anything_is_sent(
+    subject: Subject, simulator: Simulator
+) -> None:
+    adapter = subject.adapter(simulator)
+    impossible = [subject.ask(**params) for params in subject.refused]
+    for request in (*impossible, replace(subject.ask(), kind="hologram")):
+        assert error_of(partial(adapter.fit, request)).kind == ErrorKind.UNSUPPORTED
+    assert simulator.ledger()["submits"] == []
+
+
+@everyone
+def test_a_ping_shows_whether_the_provider_is_up_and_costs_nothing(
+    subject: Subject, simulator: Simulator
+) -> None:
+    adapter = subject.adapter(simulator)
+    adapter.ping()
+    simulator.settings(dead=[subject.name])
+    for _ in range(4):
+        assert error_of(adapter.ping).kind in (ErrorKind.SERVER_ERROR, ErrorKind.AMBIGUOUS)
+    simulator.settings(dead=[])
+    adapter.ping()
+    assert simulator.ledger()["submits"] == []
+    assert simulator.summary()["calls"]["dead"] == 4
+
+
+@everyone
+def test_a_ping_with_a_wrong_key_is_an_authentication_error(subject: Subject, simulator: Simulator) -> None:
+    assert error_of(subject.adapter(simulator, api_key="wrong").ping).kind == ErrorKind.AUTHENTICATION
+
+
+@everyone
+def test_a_representation_shows_no_secret(subject: Subject, simulator: Simulator) -> None:
+    shown = repr(subject.adapter(simulator))
+    assert simulator.api_key not in shown
+    assert simulator.webhook_secret not in shown
