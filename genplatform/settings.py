@@ -232,6 +232,7 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("FAL_BASE_URL", default="https://queue.fal.run"),
         "api_key": env.str("FAL_API_KEY", default=""),
         "jwks_url": env.str("FAL_JWKS_URL", default="https://rest.fal.ai/.well-known/jwks.json"),
+        "priority": env.str("FAL_QUEUE_PRIORITY", default="normal"),
     },
     "openai": {
         "base_url": env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1"),

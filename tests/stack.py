@@ -26,7 +26,7 @@ import redis
 from psycopg import sql
 
 from genplatform.stack import embedded, envfile, local, ports
-from genplatform.stack.processes import Process, listed
+from genplatform.stack.processes import SIMULATED, Process, listed
 from genplatform.stack.supervisor import Supervisor
 
 _READY_TIMEOUT_S = 60
@@ -132,8 +132,12 @@ def _own_redis(run: Path, cleanup: ExitStack) -> embedded.Server:
 
 def _environment(run: Path, own: Mapping[str, str]) -> dict[str, str]:
     """What `make up` would give its processes, on free ports, small, and apart from this test process."""
-    shared = ("BROKER_URL", "CACHE_REDIS_URL", "ARTIFACT_STORAGE_OPTIONS", "PUBLIC_URL", "WAVESPEED_API_KEY")
-    given = {name: value for name, value in os.environ.items() if name not in shared}
+    shared = ("BROKER_URL", "CACHE_REDIS_URL", "ARTIFACT_STORAGE_OPTIONS", "PUBLIC_URL")
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in shared and not name.startswith(tuple(SIMULATED))
+    }
     free = {name: str(ports.free()) for name in ("WEB_PORT", "SIMULATOR_PORT", "FLOWER_PORT")}
     return local.environment(run, {**given, **free, "WEB_WORKERS": "1", "CPU_PROCESSES": "1", **own})
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from django.conf import settings
 
 from apps.core import clock
+from apps.providers.adapters.elevenlabs import ElevenLabs
 from apps.providers.adapters.fal import Fal
 from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.replicate import Replicate
+from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
@@ -24,6 +26,8 @@ ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "replicate": Replicate,
     "fal": Fal,
     "openai": OpenAI,
+    "stability": Stability,
+    "elevenlabs": ElevenLabs,
 }
 
 

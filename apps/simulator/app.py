@@ -8,11 +8,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from apps.simulator import admin, downloads, fal, mortal, openai, page, replicate, wavespeed
+from apps.simulator import (
+    admin,
+    downloads,
+    elevenlabs,
+    fal,
+    mortal,
+    openai,
+    page,
+    replicate,
+    stability,
+    wavespeed,
+)
 from apps.simulator.provider import Options, Provider
 
 # Protocol → the module whose `routes(provider)` speak it. WaveSpeed has no prefix, and its last path takes all.
-FRONT_ENDS = {"replicate": replicate, "fal": fal, "openai": openai, "wavespeed": wavespeed}
+FRONT_ENDS = {
+    "replicate": replicate,
+    "fal": fal,
+    "openai": openai,
+    "stability": stability,
+    "elevenlabs": elevenlabs,
+    "wavespeed": wavespeed,
+}
 
 
 def build(options: Options) -> Starlette:

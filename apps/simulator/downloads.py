@@ -12,7 +12,7 @@ from apps.simulator.outputs import MEDIA
 from apps.simulator.provider import Provider
 
 _HUGE_BYTES = 10_000_000_000
-_HTML = b"<!doctype html><html><head><title>Error</title></head><body>Origin error</body></html>"
+HTML = b"<!doctype html><html><head><title>Error</title></head><body>Origin error</body></html>"
 _EXPIRED = (
     b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
 )
@@ -29,9 +29,24 @@ async def send(provider: Provider, request: Request, task_id: str, name: str) ->
     expected, media_type = MEDIA[task.order.kind]
     if extension != expected or int(index) >= task.delivered:
         return Response(status_code=404)
-    return _instead(task) or _spoilt(
-        request, task, await provider.outputs.fetch(task, int(index)), media_type
-    )
+    if instead := _instead(task):
+        return instead
+    file = await provider.outputs.fetch(task, int(index))
+    return spoilt(request, task, Response(file, media_type=media_type))
+
+
+def spoilt(request: Request, task: Task, answer: Response) -> Response:
+    """The answer that carries a file, as the task's faults make of it."""
+    data, media_type = bytes(answer.body), answer.media_type
+    length = {"content-length": str(len(data))}
+    if "huge" in task.faults:
+        return _huge(media_type)
+    if "short-output" in task.faults or "cut-output" in task.faults:
+        half = connection.part(request, data, politely="short-output" in task.faults)
+        return StreamingResponse(half, headers=length, media_type=media_type)
+    if (pause_s := task.value("drip", 1)) is not None:
+        return StreamingResponse(_drip(data, pause_s), headers=length, media_type=media_type)
+    return Response(data, media_type="text/plain") if "wrong-type" in task.faults else answer
 
 
 def _instead(task: Task) -> Response | None:
@@ -42,22 +57,13 @@ def _instead(task: Task) -> Response | None:
     if "redirect-private" in task.faults:
         return Response(status_code=302, headers={"location": _PRIVATE})
     if "html-output" in task.faults:
-        return Response(_HTML, media_type=media_type)
-    if "huge" in task.faults:
-        return StreamingResponse(
-            _endless(), headers={"content-length": str(_HUGE_BYTES)}, media_type=media_type
-        )
-    return None
+        return Response(HTML, media_type=media_type)
+    # Before it is drawn, which nobody will look at.
+    return _huge(media_type) if "huge" in task.faults else None
 
 
-def _spoilt(request: Request, task: Task, data: bytes, media_type: str) -> Response:
-    length = {"content-length": str(len(data))}
-    if "short-output" in task.faults or "cut-output" in task.faults:
-        half = connection.part(request, data, politely="short-output" in task.faults)
-        return StreamingResponse(half, headers=length, media_type=media_type)
-    if (pause_s := task.value("drip", 1)) is not None:
-        return StreamingResponse(_drip(data, pause_s), headers=length, media_type=media_type)
-    return Response(data, media_type="text/plain" if "wrong-type" in task.faults else media_type)
+def _huge(media_type: str | None) -> Response:
+    return StreamingResponse(_endless(), headers={"content-length": str(_HUGE_BYTES)}, media_type=media_type)
 
 
 async def _endless() -> AsyncIterator[bytes]:

@@ -17,7 +17,7 @@ from apps.simulator.door import Refusal, json_object, number, text
 from apps.simulator.engine import Task
 from apps.simulator.orders import Order
 from apps.simulator.provider import Provider
-from apps.simulator.synchronous import SynchronousDoor
+from apps.simulator.synchronous import SynchronousDoor, spoken_s
 
 _IMAGE_MODELS = (
     *("gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "gpt-image-2.5-sunburst", "gpt-image-2.5-flare"),
@@ -35,8 +35,9 @@ _VOICES = {
     *("marin", "cedar"),
 }
 _SOUNDS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
-_TYPES = {401: "invalid_request_error", 429: "requests", 500: "server_error", 503: "server_error"}
-_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
+_TYPES = {429: "requests", 500: "server_error", 503: "server_error"}
+_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+_REASONS = {"quota": "insufficient_quota", "moderation": "moderation_blocked"}
 _CREATED = 1_700_000_000
 
 
@@ -59,6 +60,8 @@ def routes(provider: Provider) -> list[Route]:
 
 
 class _Door(SynchronousDoor):
+    protocol = "openai"
+
     async def place(self, request: Request) -> Response:
         raw = await request.body()
         try:
@@ -70,14 +73,17 @@ class _Door(SynchronousDoor):
         return response
 
     def render(self, refusal: Refusal) -> Response:
-        status = refusal.status
+        status, code = refusal.status, _REASONS.get(refusal.reason, _CODES.get(refusal.status))
+        quota = refusal.reason == "quota"
         error = {
             "message": refusal.message,
-            "type": _TYPES.get(status, "invalid_request_error"),
+            "type": code if quota else _TYPES.get(status, "invalid_request_error"),
             "param": getattr(refusal, "param", None),
-            "code": getattr(refusal, "code", _CODES.get(status)),
+            "code": getattr(refusal, "code", code),
         }
-        return JSONResponse({"error": error}, status_code=status, headers=refusal.headers)
+        # Waiting does not fill an account.
+        headers = {**refusal.headers, **({"x-should-retry": "false"} if quota else {})}
+        return JSONResponse({"error": error}, status_code=status, headers=headers)
 
     async def models(self, request: Request) -> Response:
         try:
@@ -97,8 +103,6 @@ class _Door(SynchronousDoor):
 
 
 class _Pictures(_Door):
-    protocol = "openai-images"
-
     def read(self, request: Request, model: str, raw: bytes) -> Order:
         body = json_object(raw)
         _known(model, _IMAGE_MODELS)
@@ -116,13 +120,12 @@ class _Pictures(_Door):
             duration_s=0,
         )
 
-    def filtered(self) -> Refusal:
+    def filtered(self, request: Request) -> Refusal:
         message = "Your request was rejected by the safety system. safety_violations=[sexual]."
         return _Refusal(400, message, code="moderation_blocked")
 
-    async def deliver(self, request: Request, task: Task, raw: bytes) -> Response:
+    def deliver(self, request: Request, task: Task, raw: bytes, files: list[bytes]) -> Response:
         order = task.order
-        pictures = [await self.provider.outputs.fetch(task, index) for index in range(order.count)]
         read, drawn = len(order.prompt) // 4 + 1, order.count * order.width * order.height // 1000
         body = {
             "created": int(time.time()),
@@ -130,7 +133,7 @@ class _Pictures(_Door):
             "output_format": "png",
             "quality": json_object(raw).get("quality", "auto"),
             "size": f"{order.width}x{order.height}",
-            "data": [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures],
+            "data": [{"b64_json": base64.b64encode(picture).decode()} for picture in files],
             "usage": {
                 "input_tokens": read,
                 "input_tokens_details": {"image_tokens": 0, "text_tokens": read},
@@ -142,8 +145,6 @@ class _Pictures(_Door):
 
 
 class _Speech(_Door):
-    protocol = "openai-speech"
-
     def read(self, request: Request, model: str, raw: bytes) -> Order:
         body = json_object(raw)
         _known(model, _SPEECH_MODELS)
@@ -163,17 +164,17 @@ class _Speech(_Door):
             width=0,
             height=0,
             count=1,
-            duration_s=self.spoken_s(said),
+            duration_s=spoken_s(said),
             sound=sound,
         )
 
-    def filtered(self) -> Refusal:
+    def filtered(self, request: Request) -> Refusal:
         return _Refusal(
             400, "Your request was rejected by the safety system.", code="content_policy_violation"
         )
 
-    async def deliver(self, request: Request, task: Task, raw: bytes) -> Response:
-        sound = await self.provider.outputs.fetch(task, 0)
+    def deliver(self, request: Request, task: Task, raw: bytes, files: list[bytes]) -> Response:
+        sound = files[0] if files else b""
         return Response(sound, media_type=_SOUNDS[task.order.sound], headers=_timed(task))
 
 

@@ -105,8 +105,9 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
         ports.choose(run, "FLOWER_PORT", preferred=5555, given=given),
     )
     made = _credentials(run)
+    ours = {name: value for name, value in made.items() if not name.startswith(tuple(processes.SIMULATED))}
     defaults = {
-        **made,
+        **ours,
         "DEBUG": "1",
         "RUN_DIR": str(run),
         "WEB_PORT": str(web),
@@ -120,15 +121,32 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
     if _simulated(given):
         simulator = ports.choose(run, "SIMULATOR_PORT", preferred=8900, given=given)
         defaults |= {
+            **made,
             "SIMULATOR_PORT": str(simulator),
             "SIMULATOR_LEDGER": str(run / "simulator.sqlite3"),
-            "WAVESPEED_BASE_URL": f"http://127.0.0.1:{simulator}",
+            **_addresses(f"http://127.0.0.1:{simulator}"),
+            # One simulator, one secret.
+            "REPLICATE_WEBHOOK_SECRET": given.get(
+                "WAVESPEED_WEBHOOK_SECRET", made["WAVESPEED_WEBHOOK_SECRET"]
+            ),
         }
     return {**defaults, **given}
 
 
+def _addresses(simulator: str) -> dict[str, str]:
+    """Where each provider is simulated."""
+    return {
+        **{f"{provider}_BASE_URL": simulator + path for provider, path in processes.SIMULATED.items()},
+        "FAL_JWKS_URL": f"{simulator}/fal-rest/.well-known/jwks.json",
+    }
+
+
 def _simulated(given: Mapping[str, str]) -> bool:
-    """Whether to buy from the simulator: unless the caller brings a key for the real provider."""
+    """Whether to buy from the simulator: unless the caller brings a key for the first of the real providers.
+
+    A key of another that happens to be in a developer's environment must not make `make demo` spend money: it
+    is then sent to the simulator alone.
+    """
     return "WAVESPEED_API_KEY" not in given
 
 
@@ -143,7 +161,7 @@ def _credentials(run: Path) -> dict[str, str]:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "API_KEY_PEPPER": secrets.token_urlsafe(48),
         "WEBHOOK_SIGNING_KEY": secrets.token_urlsafe(48),
-        "WAVESPEED_API_KEY": secrets.token_hex(16),
+        **{f"{provider}_API_KEY": secrets.token_hex(16) for provider in processes.SIMULATED},
         "WAVESPEED_WEBHOOK_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
         "ADMIN_PASSWORD": secrets.token_urlsafe(12),
         "FLOWER_PASSWORD": secrets.token_urlsafe(12),

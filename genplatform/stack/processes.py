@@ -6,6 +6,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The providers that the simulator stands in for: how their variables begin, and where it speaks their protocol.
+SIMULATED = {
+    "WAVESPEED": "",
+    "REPLICATE": "/replicate",
+    "FAL": "/fal",
+    "OPENAI": "/openai/v1",
+    "STABILITY": "/stability",
+    "ELEVENLABS": "/elevenlabs",
+}
+
 
 @dataclass(frozen=True)
 class Process:
@@ -31,9 +41,10 @@ def named(name: str, environ: Mapping[str, str]) -> Process:
 
 def _simulator(environ: Mapping[str, str]) -> Process:
     host, port = environ.get("SIMULATOR_HOST", "127.0.0.1"), environ.get("SIMULATOR_PORT", "8900")
-    # The provider's side of our credentials: what we send is what it accepts.
+    # The providers' side of our credentials: what we send is what it accepts.
+    keys = [environ.get(f"{provider}_API_KEY", "") for provider in SIMULATED]
     credentials = {
-        "SIMULATOR_API_KEY": environ.get("WAVESPEED_API_KEY", ""),
+        "SIMULATOR_API_KEY": ",".join(filter(None, keys)),
         "SIMULATOR_WEBHOOK_SECRET": environ.get("WAVESPEED_WEBHOOK_SECRET", ""),
     }
     return Process(

@@ -9,10 +9,9 @@ import pytest
 
 from apps.providers import http
 from apps.providers.adapters.openai import OpenAI
-from apps.providers.contract import Change, GenerationRequest, Result, Ticket
+from apps.providers.contract import Change, GenerationRequest, Ticket
 from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
-from apps.validation.checks import decode
-from apps.validation.checks.results import Subject
+from tests.adapters.sync import bought, decoded, refused, unfit
 from tests.fakes.receiver import Answer, Receiver
 from tests.fakes.simulator import Simulator, free_port, wait_until
 
@@ -30,30 +29,6 @@ def ask(prompt: str = "a red fox", *, model: str = "gpt-image-2", **params: Any)
 
 def say(prompt: str = "Good morning.", *, model: str = "gpt-4o-mini-tts", **params: Any) -> GenerationRequest:
     return GenerationRequest("attempt-1", "audio", model, prompt, params)
-
-
-def bought(adapter: OpenAI, request: GenerationRequest) -> Result:
-    answer = adapter.submit(adapter.fit(request).request)
-    assert isinstance(answer, Result)
-    return answer
-
-
-def refused(adapter: OpenAI, request: GenerationRequest) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        adapter.submit(request)
-    return caught.value
-
-
-def unfit(request: GenerationRequest) -> ErrorKind:
-    with pytest.raises(ProviderError) as caught:
-        OpenAI("http://127.0.0.1:9", "k").fit(request)
-    return caught.value.kind
-
-
-def decoded(data: bytes | None, kind: str, media_type: str, folder: Path) -> decode.MediaInfo:
-    path = folder / "output"
-    path.write_bytes(data or b"")
-    return decode.decode(Subject(path, kind, media_type, {}))
 
 
 def test_pictures_come_with_the_answer(adapter: OpenAI, simulator: Simulator, tmp_path: Path) -> None:
@@ -153,7 +128,7 @@ def test_what_it_can_do_goes_unchanged() -> None:
     ],
 )
 def test_what_it_cannot_make_is_refused_before_anything_is_sent(request_: GenerationRequest) -> None:
-    assert unfit(request_) == ErrorKind.UNSUPPORTED
+    assert unfit(OpenAI("", "k"), request_) == ErrorKind.UNSUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -172,6 +147,8 @@ def test_every_size_it_fits_is_one_the_provider_takes(
         ("x [fault:500]", ErrorKind.SERVER_ERROR),
         ("x [fault:failed]", ErrorKind.SERVER_ERROR),
         ("x [fault:429=7]", ErrorKind.RATE_LIMITED),
+        ("x [fault:429-quota]", ErrorKind.INSUFFICIENT_FUNDS),
+        ("x [fault:refused]", ErrorKind.CONTENT_REJECTED),
         ("x [fault:reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:accept-reset]", ErrorKind.AMBIGUOUS),
         ("x [fault:nsfw]", ErrorKind.CONTENT_REJECTED),

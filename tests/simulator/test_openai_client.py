@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tests.fakes.simulator import Simulator
+from tests.fakes.simulator import Simulator, wait_until
 
 
 @pytest.fixture
@@ -76,6 +76,15 @@ def test_moderation_says_so(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.images.generate(model="gpt-image-2", prompt="x [fault:nsfw]")
     assert caught.value.code == "moderation_blocked"
+    assert caught.value.request_id
+
+
+def test_an_account_without_funds_is_not_asked_again(client: OpenAI, simulator: Simulator) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.images.generate(model="gpt-image-2", prompt="x [fault:429-quota]")
+    assert caught.value.code == "insufficient_quota"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert len(simulator.ledger()["submits"]) == 1
 
 
 @pytest.mark.parametrize("fault", ["500", "429=0.01", "accept-reset"])
@@ -90,6 +99,12 @@ def test_the_client_sends_a_failed_post_again_unless_it_is_told_not_to(
     with pytest.raises(openai.APIError):
         client.with_options(max_retries=0).images.generate(model="gpt-image-2", prompt=prompt)
     assert len(simulator.ledger()["submits"]) == 1
+
+
+def test_three_lost_answers_are_three_charges(client: OpenAI, simulator: Simulator) -> None:
+    with pytest.raises(openai.APIConnectionError):
+        client.images.generate(model="gpt-image-2", prompt="x [fault:accept-reset]")
+    wait_until(lambda: len(simulator.ledger()["charges"]) == 3)
 
 
 def test_a_retry_that_succeeds_has_been_bought_once(client: OpenAI, simulator: Simulator) -> None:

@@ -32,7 +32,7 @@ def wav(order: Order) -> bytes:
 def mp3(order: Order) -> bytes:
     """The same, packed as speech services do."""
     packed = io.BytesIO()
-    with av.open(io.BytesIO(wav(order))) as plain, av.open(packed, "w", format="mp3") as target:
+    with av.open(io.BytesIO(wav(order)), "r") as plain, av.open(packed, "w", format="mp3") as target:
         stream = target.add_stream("mp3", rate=RATE_HZ)
         for frame in plain.decode(audio=0):
             target.mux(stream.encode(frame))
