@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
 _MAX_SKIPS = 20
+_SILENT = "no answer and no webhook: the provider may or may not have done it"
 
 
 def next_attempt(job: Job, past: Sequence[Attempt], *, buy: Callable[[Job, Attempt, Admitted], None]) -> None:
@@ -76,16 +77,39 @@ def ended(attempt: Attempt, error: ErrorKind | None, *, told: bool = True, slow:
     permits.ended(permit, error, told=told, slow=slow)
 
 
-def unknown(job: Job, attempt: Attempt) -> None:
-    """The answer to a submit was lost and no webhook came. It may have been bought: never buy again."""
+def unknown(job: Job, attempt: Attempt, *, silent: bool = False) -> None:
+    """The answer to a submit was lost and nobody tells what became of it. It may have been bought: it is never bought
+    there again.
+
+    `silent`: the provider would have told of its work by now. Then another one may make it; if the first turns out to
+    have made it all the same, the platform pays for that.
+    """
     _release(attempt)
+    attempt.status = AttemptStatus.UNKNOWN
+    past = list(Attempt.objects.of(job).exclude(pk=attempt.pk))
+    if silent and _others(job, [*past, attempt]):
+        with transaction.atomic(durable=True):
+            attempts.unknown(attempt, message=_SILENT)
+            leases.leave(job, next_at=clock.now(), ring=leases.RUN)
+            notify.changed(job.pk)
+        return
+    _unknown_outcome(job, attempt)
+
+
+def _others(job: Job, past: Sequence[Attempt]) -> bool:
+    """Whether another provider may be asked still, in time."""
+    others = _routes_left(job, past)
+    return bool(others) and min(choice.ready_at for choice in others) < job.deadline_at
+
+
+def _unknown_outcome(job: Job, leaving: Attempt | None) -> None:
     settle.fail(
         job,
         code="provider_outcome_unknown",
         message="The provider's answer was lost. Nothing is charged.",
         retryable=True,
-        leaving=attempt,
-        because="no answer and no webhook: the provider may or may not have done it",
+        leaving=leaving,
+        because=_SILENT,
     )
 
 
@@ -159,17 +183,23 @@ def _choices(
             job, code="content_rejected", message="The content was refused as unsafe.", retryable=False
         )
         return None
-    choices = routing.choices(
+    choices = _routes_left(job, past, retry_after_s=retry_after_s)
+    if last and (not choices or min(choice.ready_at for choice in choices) >= job.deadline_at):
+        _give_up(job, last)
+        return None
+    return choices
+
+
+def _routes_left(
+    job: Job, past: Sequence[Attempt], *, retry_after_s: float | None = None
+) -> list[routing.Choice]:
+    return routing.choices(
         admission.ordered(job),
         past,
         now=clock.now(),
         max_attempts=settings.JOB_MAX_ATTEMPTS,
         retry_after_s=retry_after_s,
     )
-    if last and (not choices or min(choice.ready_at for choice in choices) >= job.deadline_at):
-        _give_up(job, last)
-        return None
-    return choices
 
 
 def _wait(job: Job, found: Found, past: Sequence[Attempt]) -> None:
@@ -210,6 +240,9 @@ def _no_provider(job: Job, *, retryable: bool) -> None:
 
 
 def _give_up(job: Job, last: Attempt) -> None:
+    if last.status == AttemptStatus.UNKNOWN:
+        _unknown_outcome(job, None)
+        return
     kind = ErrorKind(last.error_kind)
     settle.fail(
         job,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from apps.catalog.snapshot import RouteInfo
 from apps.jobs.models import Attempt
+from apps.jobs.states import AttemptStatus
 from apps.providers.errors import POLICIES, ErrorKind
 
 MAX_TRIES_PER_ROUTE = 3
@@ -53,13 +54,20 @@ def choices(
     tries = Counter(str(attempt.route_id) for attempt in tried)
     refusals = Counter(str(attempt.route_id) for attempt in attempts if _is_throttled(attempt))
     given_up = {str(attempt.route_id) for attempt in attempts if not _may_retry(attempt)}
+    # What may have been bought there is not bought there again.
+    silent = {attempt.provider for attempt in attempts if attempt.status == AttemptStatus.UNKNOWN}
     failed_at = {attempt.provider for attempt in tried}
     last = {str(attempt.route_id): attempt for attempt in attempts}
     newest = str(attempts[-1].route_id) if attempts else ""
     found = []
     for route in sorted(routes, key=lambda one: tries[one["route_id"]] + refusals[one["route_id"]]):
         name = route["route_id"]
-        if name in given_up or tries[name] >= MAX_TRIES_PER_ROUTE or refusals[name] >= MAX_REFUSALS_PER_ROUTE:
+        if (
+            route["provider"] in silent
+            or name in given_up
+            or tries[name] >= MAX_TRIES_PER_ROUTE
+            or refusals[name] >= MAX_REFUSALS_PER_ROUTE
+        ):
             continue
         ready_at = now
         if name in last:

@@ -114,12 +114,14 @@ def _await_news(job: Job, attempt: Attempt) -> None:
         attempt.ticket = ticket.to_json()
         _poll(job, attempt)
         return
-    give_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_WAIT_S)
+    # A webhook comes at the end of the work, not of the order.
+    wait_s = max(settings.UNKNOWN_WAIT_S, 2 * float(job.quote["time_s"]["p95"]))
+    give_up_at = attempt.started_at + timedelta(seconds=wait_s)
     if (can.webhooks or can.finds) and clock.now() < give_up_at:
         leases.leave(job, next_at=min(give_up_at, clock.now() + timedelta(seconds=_LOOK_IN_INBOX_S)))
         return
     # Nobody will tell: the bill decides.
-    outcomes.unknown(job, attempt)
+    outcomes.unknown(job, attempt, silent=can.webhooks)
 
 
 def _send_again(job: Job, attempt: Attempt) -> None:

@@ -2,10 +2,12 @@
 
 The written policy: a canceled job pays for work that the provider delivered; a failed job never pays, the platform
 does. An outcome still unknown `UNKNOWN_HOLD_S` after the attempt began counts as not billed; the comparison with the
-provider's bill corrects it if it was.
+provider's bill corrects it if it was. A job that went on at another provider pays for what that one delivered; what
+turns up at the first is the platform's loss.
 """
 
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -66,17 +68,16 @@ def _find(attempt: Attempt) -> Ticket | None:
 
 
 def _settle(attempt: Attempt, billed: Billed) -> None:
-    job = attempt.job
-    status = AttemptStatus.CANCELED if job.status == JobStatus.CANCELED else AttemptStatus.FAILED
+    status = AttemptStatus.CANCELED if attempt.job.status == JobStatus.CANCELED else AttemptStatus.FAILED
     with transaction.atomic(durable=True):
         # Lock order: job first, as everywhere.
-        Job.objects.select_for_update().get(pk=job.pk)
+        job = Job.objects.select_for_update().get(pk=attempt.job_id)
         closed = Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.UNKNOWN).update(
             status=status, billed=billed, check_at=None, finished_at=clock.now()
         )
         if not closed:
             return
-        if billed == Billed.YES and job.status == JobStatus.CANCELED:
+        if billed == Billed.YES and job.status == JobStatus.CANCELED and not job.cost_usd:
             charged = settle.charge(job, attempt)
             Job.objects.filter(pk=job.pk).update(cost_usd=charged)
             return
@@ -87,4 +88,7 @@ def _settle(attempt: Attempt, billed: Billed) -> None:
                 reason=f"attempt {attempt.number}: unused",
                 price_id=attempt.price_id,
             )
-        holds.release(reference=job.pk, reason="outcome known")
+        if job.has_ended and not Attempt.objects.filter(job=job, status=AttemptStatus.UNKNOWN).exists():
+            # What another attempt delivered may have been charged before.
+            with suppress(holds.HoldResolved):
+                holds.release(reference=job.pk, reason="outcome known")
