@@ -10,6 +10,13 @@ from apps.providers.breaker_store import Name
 from tests.fakes.simulator import Simulator
 
 
+_UNITS = {
+    "image": Price.Unit.IMAGE,
+    "video": Price.Unit.SECOND,
+    "audio": Price.Unit.THOUSAND_CHARACTERS,
+}
+
+
 def configured(simulator: Simulator) -> dict[str, dict[str, str]]:
     """settings.PROVIDERS with every provider that the simulator plays."""
     own, key = simulator.provider_settings, {"api_key": simulator.api_key}
@@ -31,8 +38,7 @@ def offer(provider: str, *, model: str = "fast-draft", usd: str = "0.005", **cha
     """One more route of `model`, after those it has."""
     values = {"provider_model": f"{provider}-ai/{model}", "position": 5, **changes}
     route = Route.objects.create(model_id=model, provider=provider, **values)
-    kind = GenerationModel.objects.get(pk=model).kind
-    unit = Price.Unit.SECOND if kind == "video" else Price.Unit.IMAGE
+    unit = _UNITS[GenerationModel.objects.get(pk=model).kind]
     Price.objects.create(route=route, version=1, unit=unit, unit_price_usd=Decimal(usd))
     snapshot.forget()
     return route

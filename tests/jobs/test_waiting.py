@@ -102,7 +102,7 @@ def test_what_a_provider_cant_make_is_made_by_one_that_can_and_nothing_was_tried
 
 def test_what_a_provider_could_not_be_told_is_told_to_the_client(engine: Engine, settings: Any) -> None:
     settings.PROVIDERS = market.configured(engine.simulator)
-    market.offer("openai")
+    market.offer("openai", provider_model="gpt-image-1.5", usd="0.025")
     open_breaker()
     job = engine.finish(engine.submit(params={"width": 1024, "height": 1024, "seed": 7}))
     assert job.status == "completed", engine.story(job)
