@@ -50,7 +50,7 @@ class Rules:
     ramp_again_s: float = 0.5
     forced_again_s: float = 10.0
     # For so long a failed ping is the last word: nobody need pay for a probe to learn the same.
-    ping_holds_s: float = 12.0
+    ping_holds_s: float = 15.0
 
 
 RULES: Final = Rules()

@@ -9,7 +9,6 @@ from apps.providers import breaker_store
 from apps.providers.breaker_store import Name
 from tests.fakes.simulator import Simulator
 
-
 _UNITS = {
     "image": Price.Unit.IMAGE,
     "video": Price.Unit.SECOND,
