@@ -276,11 +276,26 @@ WAITERS_PER_PROCESS: int = env.int("WAITERS_PER_PROCESS", default=350)
 BUDGET_OVERDRAFT_USD: Decimal = Decimal(env.str("BUDGET_OVERDRAFT_USD", default="0"))
 # A user or team is told once a period when this much of a limit is used.
 BUDGET_WARNING_PERCENTS: list[int] = env.list("BUDGET_WARNING_PERCENTS", cast=int, default=[80, 100])
+# What the platform itself may pay for generations in a day before somebody is told.
+ABSORBED_ALERT_USD: Decimal = Decimal(env.str("ABSORBED_ALERT_USD", default="1"))
 WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 # Delay before each further attempt, seconds: ten attempts over about 75 hours.
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
     "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
 )
+
+# Where e-mail goes: to the console in development; nowhere in production until somebody says where.
+_EMAIL: dict[str, Any] = env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://")
+EMAIL_BACKEND: str = _EMAIL["EMAIL_BACKEND"]
+EMAIL_HOST: str = _EMAIL["EMAIL_HOST"] or "localhost"
+EMAIL_PORT: int = _EMAIL["EMAIL_PORT"] or 25
+EMAIL_HOST_USER: str = _EMAIL["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD: str = _EMAIL["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS: bool = _EMAIL.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL: bool = _EMAIL.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH: str = _EMAIL["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="genplatform@localhost")
 
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)

@@ -11,6 +11,8 @@ from apps.ops import health, reference
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/v1/docs")),
     path("v1/", include("apps.jobs.urls")),
+    path("v1/", include("apps.ledger.urls")),
+    path("v1/", include("apps.webhooks.urls")),
     path("v1/", include("apps.artifacts.urls")),
     path("v1/", include("apps.providers.urls")),
     path("v1/openapi.json", SpectacularJSONAPIView.as_view(throttle_classes=[]), name="openapi"),

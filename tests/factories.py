@@ -20,6 +20,7 @@ def tier(**changes: Any) -> Tier:
         "monthly_budget_usd": Decimal(100),
         "requests_per_minute": 100_000,
         "concurrency": 1000,
+        "max_open_jobs": 1_000_000,
         "max_quality": 10,
     }
     return Tier.objects.create(slug=slug, **{**values, **changes})

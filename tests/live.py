@@ -10,7 +10,8 @@ from tests.stack import EVERYTHING, Stack, running_stack
 # Long leases and patience only make tests wait. Few threads: whoever held one while a provider works would show.
 _QUICK = {"JOB_LEASE_S": "4", "UNKNOWN_WAIT_S": "6", "CPU_PROCESSES": "2", "IO_THREADS": "16"}
 _NO_LIMITS = """
-UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, monthly_budget_usd = 1000000
+UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, max_open_jobs = 1000000000,
+    monthly_budget_usd = 1000000
 WHERE slug <> 'used-up'
 """
 

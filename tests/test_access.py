@@ -23,10 +23,11 @@ from apps.catalog import snapshot, sync
 from apps.core import clock
 from apps.jobs.models import Job
 from apps.ops import reconcile
+from apps.webhooks.models import Endpoint
 from tests import factories
 from tests.factories import Someone, body
 
-READ, WRITE = ApiKey.Scope.JOBS_READ, ApiKey.Scope.JOBS_WRITE
+READ, WRITE, HOOKS = ApiKey.Scope.JOBS_READ, ApiKey.Scope.JOBS_WRITE, ApiKey.Scope.WEBHOOKS
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # With a key: the scope that each method needs. What is not listed is 405, or 403 (OPTIONS).
@@ -38,8 +39,15 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/estimates": {"POST": READ},
     "v1/models": {"GET": READ, "HEAD": READ},
     "v1/budget": {"GET": READ, "HEAD": READ},
+    "v1/usage": {"GET": READ, "HEAD": READ},
+    "v1/usage/entries": {"GET": READ, "HEAD": READ},
+    "v1/statements/<str:month>": {"GET": READ, "HEAD": READ},
     "v1/webhooks/secret": {"GET": WRITE, "HEAD": WRITE},
+    "v1/webhooks/endpoints": {"GET": HOOKS, "HEAD": HOOKS, "POST": HOOKS},
+    "v1/webhooks/endpoints/<uuid:endpoint_id>": {"DELETE": HOOKS},
 }
+# What to send where it is not a job.
+BODIES = {"v1/webhooks/endpoints": {"url": "https://example.com/others"}}
 # Without a key, for everybody: what a GET is answered.
 PUBLIC = {
     "": 302,
@@ -94,11 +102,14 @@ class World:
     """One job of one user, and everybody who might want it."""
 
     def __init__(self) -> None:
-        self.owner = factories.someone()
+        self.owner = factories.someone(is_team_admin=True)
         self.job_id = ""
+        assert self.owner.user.team_id
+        url = "https://example.com/hook"
+        self.endpoint = Endpoint.objects.create(team_id=self.owner.user.team_id, url=url)
         user, now = self.owner.user, clock.now()
         self.colleague = factories.someone(team=user.team)
-        self.stranger = factories.someone()
+        self.stranger = factories.someone(is_team_admin=True)
         revoked, revoked_text = keys.issue(user, name="revoked", scopes=[READ, WRITE])
         keys.revoke(revoked)
         expired = keys.issue(user, name="old", scopes=[READ, WRITE], expires_at=now - timedelta(seconds=1))[1]
@@ -148,9 +159,13 @@ def world(_world: World, db: None) -> Iterator[World]:
     assert reconcile.differences() == []
 
 
-def _path(route: str, job_id: str = "") -> str:
-    """An address of the route: of the job, or of something that may not exist."""
-    path = route.replace("<uuid:job_id>", job_id)
+def _path(route: str, world: World | None = None, job_id: str = "") -> str:
+    """An address of the route: of what is in the world, or of something that may not exist."""
+    path = route
+    if world:
+        path = path.replace("<uuid:endpoint_id>", str(world.endpoint.pk))
+        path = path.replace("<uuid:job_id>", job_id or world.job_id)
+    path = path.replace("<str:month>", f"{clock.now():%Y-%m}")
     path = re.sub(r"<uuid:\w+>", str(uuid.uuid4()), path)
     path = re.sub(r"<slug:provider>", "wavespeed", path)
     path = re.sub(r"<(\w+:)?\w+>", "1", path)
@@ -161,7 +176,7 @@ def _path(route: str, job_id: str = "") -> str:
 
 def _call(method: str, path: str, authorization: str | None) -> Any:
     headers = {} if authorization is None else {"HTTP_AUTHORIZATION": authorization}
-    sent = body(prompt="somebody else's") if method == "POST" else None
+    sent = BODIES.get(path.removeprefix("/"), body(prompt="somebody else's")) if method == "POST" else None
     send: Callable[..., Any] = getattr(APIClient(), method.lower())
     if method in ("GET", "HEAD"):
         return send(path, **headers)
@@ -176,7 +191,7 @@ def _call(method: str, path: str, authorization: str | None) -> Any:
 def test_nobody_gets_in_without_a_good_key(world: World, route: str, who: str) -> None:
     assert set(world.refused) == set(REFUSED)
     for method in METHODS:
-        response = _call(method, _path(route, world.job_id), world.refused[who])
+        response = _call(method, _path(route, world), world.refused[who])
         assert response.status_code == 401, f"{method} with {who}"
         assert response["WWW-Authenticate"].startswith("Bearer")
         assert response["Content-Type"] == "application/problem+json"
@@ -186,7 +201,7 @@ def test_nobody_gets_in_without_a_good_key(world: World, route: str, who: str) -
 @pytest.mark.parametrize("route", API)
 def test_a_key_in_the_url_opens_nothing(world: World, route: str) -> None:
     for method in METHODS:
-        path = f"{_path(route, world.job_id)}?key={world.owner.key}"
+        path = f"{_path(route, world)}?key={world.owner.key}"
         assert _call(method, path, None).status_code == 401
         assert _call(method, path, f"Bearer {world.owner.key}").status_code == 401
 
@@ -196,7 +211,7 @@ def test_a_key_without_the_scope_is_refused(world: World, route: str) -> None:
     for method in METHODS:
         needed = API[route].get(method)
         others = [scope for scope in ApiKey.Scope if scope != needed]
-        response = _call(method, _path(route, world.job_id), world.with_scopes(*others))
+        response = _call(method, _path(route, world), world.with_scopes(*others))
         expected = 403 if needed or method == "OPTIONS" else 405
         assert response.status_code == expected, method
     assert (Job.objects.count(), Job.objects.get().cancel_requested_at) == (1, None)
@@ -205,8 +220,21 @@ def test_a_key_without_the_scope_is_refused(world: World, route: str) -> None:
 @pytest.mark.parametrize("route", API)
 def test_a_key_with_just_the_scope_gets_in(world: World, route: str) -> None:
     for method, needed in API[route].items():
-        response = _call(method, _path(route, world.job_id), world.with_scopes(needed))
-        assert response.status_code in (200, 202), method
+        response = _call(method, _path(route, world), world.with_scopes(needed))
+        assert response.status_code in (200, 201, 202, 204), method
+
+
+@pytest.mark.parametrize("route", [route for route, methods in API.items() if HOOKS in methods.values()])
+def test_only_a_teams_admins_choose_where_its_webhooks_go(world: World, route: str) -> None:
+    member = keys.issue(world.colleague.user, name="hooks", scopes=[HOOKS])[1]
+    for method in API[route]:
+        assert _call(method, _path(route, world), f"Bearer {member}").status_code == 403, method
+    other = keys.issue(world.stranger.user, name="hooks", scopes=[HOOKS])[1]
+    if "endpoint_id" in route:
+        assert _call("DELETE", _path(route, world), f"Bearer {other}").status_code == 404
+    else:
+        assert _call("GET", _path(route, world), f"Bearer {other}").json() == {"data": []}
+    assert Endpoint.objects.get().pk == world.endpoint.pk
 
 
 @pytest.mark.parametrize("route", [route for route in API if "job_id" in route])
@@ -214,9 +242,9 @@ def test_a_key_with_just_the_scope_gets_in(world: World, route: str) -> None:
 def test_anybody_elses_job_does_not_exist(world: World, route: str, who: str) -> None:
     other: Someone = getattr(world, who)
     for method in API[route]:
-        response = _call(method, _path(route, world.job_id), f"Bearer {other.key}")
+        response = _call(method, _path(route, world), f"Bearer {other.key}")
         assert response.status_code == 404, method
-        unknown = _call(method, _path(route, str(uuid.uuid4())), f"Bearer {other.key}")
+        unknown = _call(method, _path(route, world, str(uuid.uuid4())), f"Bearer {other.key}")
         assert response.content == unknown.content
     assert Job.objects.get().cancel_requested_at is None
 
@@ -226,6 +254,11 @@ def test_the_collections_show_others_nothing_of_it(world: World, who: str) -> No
     other: Someone = getattr(world, who)
     assert other.api.get("/v1/jobs").json()["data"] == []
     assert other.budget["held_usd"] == "0"
+    assert other.api.get("/v1/usage/entries").json()["data"] == []
+    entries = {"reference": world.job_id, "scope": "team"}
+    allowed = other.user.is_team_admin
+    answer = other.api.get("/v1/usage/entries", entries)
+    assert answer.json()["data"] == [] if allowed else answer.status_code == 403
     assert other.api.get("/v1/jobs", {"user_id": str(world.owner.user.pk)}).status_code == 422
 
 

@@ -43,7 +43,7 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):
     list_select_related = ("team", "tier")
     search_fields = ("username", "email", "team__name")
     autocomplete_fields = ("team", "tier")
-    _platform: Any = ("Platform", {"fields": ("team", "tier", "timezone")})
+    _platform: Any = ("Platform", {"fields": ("team", "is_team_admin", "tier", "timezone")})
     fieldsets = (*(DjangoUserAdmin.fieldsets or ()), _platform)
     add_fieldsets = (*DjangoUserAdmin.add_fieldsets, _platform)
 
@@ -62,6 +62,7 @@ class TierAdmin(ModelAdmin):
         "monthly_budget_usd",
         "requests_per_minute",
         "concurrency",
+        "max_open_jobs",
         "max_quality",
         "prefers_cheapest",
     )

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from apps.accounts.models import ApiKey, Tier
 from apps.core import clock
+from apps.core.errors import NotAuthenticated
 
 # A revoked key stops working within this time.
 REMEMBERED_S = 1.0
@@ -25,6 +26,7 @@ class Limits:
     monthly_budget_usd: Decimal
     requests_per_minute: int
     concurrency: int
+    max_open_jobs: int
     max_quality: int
     prefers_cheapest: bool
     # Empty: all.
@@ -42,6 +44,7 @@ class Caller:
     key_id: uuid.UUID
     scopes: frozenset[str]
     timezone: str
+    is_team_admin: bool
     tier: Limits
     key_expires_at: datetime | None
 
@@ -50,6 +53,14 @@ def of(request: Request) -> Caller | None:
     """The caller of an API request, None on a public route."""
     user: object = request.user
     return user if isinstance(user, Caller) else None
+
+
+def required(request: Request) -> Caller:
+    """The caller; the permission class lets nobody else through to a view."""
+    found = of(request)
+    if found is None:
+        raise NotAuthenticated("Send an API key as 'Authorization: Bearer gp_…'")
+    return found
 
 
 def find(digest: bytes) -> Caller | None:
@@ -95,6 +106,7 @@ def _look_up(digest: bytes) -> Caller | None:
         key_id=key.id,
         scopes=frozenset(key.scopes),
         timezone=key.user.timezone,
+        is_team_admin=key.user.is_team_admin,
         tier=_limits(key.user.tier),
         key_expires_at=key.expires_at,
     )
@@ -106,6 +118,7 @@ def _limits(tier: Tier) -> Limits:
         monthly_budget_usd=tier.monthly_budget_usd,
         requests_per_minute=tier.requests_per_minute,
         concurrency=tier.concurrency,
+        max_open_jobs=tier.max_open_jobs,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
         allowed_models=frozenset(tier.allowed_models),

@@ -48,6 +48,9 @@ class Tier(models.Model):
     )
     requests_per_minute = models.PositiveIntegerField(help_text="API requests of one user, all keys together")
     concurrency = models.PositiveIntegerField(help_text="Jobs of one user running at once")
+    max_open_jobs = models.PositiveIntegerField(
+        default=1000, help_text="Jobs of one user queued and running; more are refused"
+    )
     max_quality = models.PositiveSmallIntegerField(
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(10)],
@@ -98,6 +101,9 @@ class User(AbstractUser):
         validators=[validate_timezone],
         help_text="The budget's month begins here",
     )
+    is_team_admin = models.BooleanField(
+        default=False, help_text="Sees the usage of the whole team, and says which webhooks it gets"
+    )
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -114,7 +120,8 @@ class ApiKey(models.Model):
 
     class Scope(models.TextChoices):
         JOBS_WRITE = "jobs:write", "Submit and cancel jobs"
-        JOBS_READ = "jobs:read", "Read jobs, models, estimates and budget"
+        JOBS_READ = "jobs:read", "Read jobs, models, estimates, budget, usage and statements"
+        WEBHOOKS = "webhooks", "List, add and remove the team's webhook endpoints (team admins)"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")

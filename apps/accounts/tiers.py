@@ -11,6 +11,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "monthly_budget_usd": Decimal(1),
         "requests_per_minute": 60,
         "concurrency": 2,
+        "max_open_jobs": 100,
         "max_quality": 5,
         "prefers_cheapest": True,
     },
@@ -19,6 +20,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "monthly_budget_usd": Decimal(100),
         "requests_per_minute": 600,
         "concurrency": 20,
+        "max_open_jobs": 2000,
         "max_quality": 9,
     },
     "enterprise": {
@@ -26,6 +28,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "monthly_budget_usd": Decimal(10_000),
         "requests_per_minute": 6000,
         "concurrency": 500,
+        "max_open_jobs": 50_000,
         "max_quality": 10,
     },
 }

@@ -44,7 +44,8 @@ def select(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Runs a constant statement; the rows it gives."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchall()
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
 
 
 def columns(model: type[models.Model], of: str) -> str:

@@ -18,7 +18,8 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from apps.core import bell, clock, rows
-from apps.jobs.models import Attempt, Job
+from apps.jobs import reads
+from apps.jobs.models import Job
 
 log = structlog.get_logger(__name__)
 
@@ -47,10 +48,8 @@ RETURNING j.*"""  # noqa: S608 - only our own constants are interpolated
 # The job and, in the same glance, what was tried for it so far.
 _CLAIM_AND_LOOK = f"""
 WITH j AS ({_CLAIM})
-SELECT {rows.columns(Job, "j")}, {rows.columns(Attempt, "a")}
-FROM j LEFT JOIN jobs_attempt a ON a.job_id = j.id ORDER BY a.number
+SELECT {reads.COLUMNS} FROM j LEFT JOIN jobs_attempt a ON a.job_id = j.id ORDER BY a.number
 """  # noqa: S608
-_JOB_COLUMNS = len(Job._meta.concrete_fields)
 
 _POSTPONE = f"""
 UPDATE jobs_job j SET due_at = %(later)s, rung_at = NULL
@@ -75,10 +74,11 @@ RETURNING id
 _RENEW = """
 UPDATE jobs_job SET lease_expires_at = %(expires_at)s,
     due_at = CASE WHEN due_at < lease_expires_at THEN due_at ELSE %(expires_at)s END
-WHERE lease = ANY(%(leases)s) AND status = 'running' AND lease_expires_at IS NOT NULL
+WHERE id = ANY(%(ids)s) AND lease = ANY(%(leases)s) AND status = 'running' AND lease_expires_at IS NOT NULL
 """
 
-_held: set[uuid.UUID] = set()
+# Lease → job, of what this process holds.
+_held: dict[uuid.UUID, uuid.UUID] = {}
 _lock = threading.Lock()
 _renewer: threading.Thread | None = None
 
@@ -92,13 +92,13 @@ def held(job_id: uuid.UUID) -> Iterator[Job | None]:
         return
     lease = job.lease
     with _lock:
-        _held.add(lease)
+        _held[lease] = job_id
         _ensure_renewer()
     try:
         yield job
     finally:
         with _lock:
-            _held.discard(lease)
+            del _held[lease]
 
 
 def claim(job_id: uuid.UUID) -> Job | None:
@@ -111,14 +111,9 @@ def claim(job_id: uuid.UUID) -> Job | None:
         "now": at,
         "expires_at": at + timedelta(seconds=settings.JOB_LEASE_S),
     }
-    found = rows.select(_CLAIM_AND_LOOK, values)
-    if not found:
+    job = reads.joined(rows.select(_CLAIM_AND_LOOK, values))
+    if job is None:
         _postpone(job_id, at)
-        return None
-    job = rows.make(Job, found[0][:_JOB_COLUMNS])
-    tried = (row[_JOB_COLUMNS:] for row in found)
-    # A job without attempts comes with one that has no id.
-    job.past = [rows.make(Attempt, row) for row in tried if row[0] is not None]
     return job
 
 
@@ -178,17 +173,20 @@ def _renew_for_ever() -> None:
     while True:
         time.sleep(settings.JOB_LEASE_S / 3)
         with _lock:
-            leases = list(_held)
-        if leases:
-            renew(leases)
+            held = dict(_held)
+        if held:
+            renew(held)
             connection.close()
 
 
-def renew(leases: list[uuid.UUID]) -> None:
-    """Prolongs those of `leases` that still hold their job. A database that is away is tried again next time."""
+def renew(held: Mapping[uuid.UUID, uuid.UUID]) -> None:
+    """Prolongs those of the leases (lease → job) that still hold. A database that is away is tried again next time."""
     try:
         with connection.cursor() as cursor:
             expires_at = clock.now() + timedelta(seconds=settings.JOB_LEASE_S)
-            cursor.execute(_RENEW, {"leases": leases, "expires_at": expires_at})
+            # By the jobs' own index: one on the lease would be written at every step of every job.
+            cursor.execute(
+                _RENEW, {"ids": list(held.values()), "leases": list(held), "expires_at": expires_at}
+            )
     except (DatabaseError, InterfaceError) as error:
-        log.warning("leases.not_renewed", count=len(leases), error=type(error).__name__)
+        log.warning("leases.not_renewed", count=len(held), error=type(error).__name__)

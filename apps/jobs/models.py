@@ -87,7 +87,7 @@ class Job(models.Model):
     error_message = models.TextField(default="")
     error_retryable = models.BooleanField(default=False)
 
-    # The attempts so far, in order, as `leases.claim` found them; nobody else fills it in.
+    # The attempts so far, in order, as `reads` found them with the job; nobody else fills it in.
     past: "list[Attempt]"
 
     objects = JobQuerySet.as_manager()
@@ -121,8 +121,6 @@ class Job(models.Model):
             models.Index(fields=["due_at"], name="job_due", condition=Q(due_at__isnull=False)),
             # Serves GET /v1/jobs: one user's jobs, newest first (ids are time-ordered).
             models.Index(fields=["user", "-id"], name="job_by_user"),
-            # Serves the renewal of the leases a process holds.
-            models.Index(fields=["lease"], name="job_by_lease", condition=Q(lease__isnull=False)),
             # Serves the wake-up of a user's next job: those that wait for a place, apart from those on their way.
             models.Index(
                 fields=["user", "id"],

@@ -1,25 +1,16 @@
-"""The request bodies of the API, strict: no unknown field, no silent conversion ("512" and true are not numbers)."""
+"""The request bodies of the API over jobs."""
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from apps.core.errors import InvalidRequest
-from apps.core.parsers import field_path
+from apps.core.inputs import Strict
 
 MAX_METADATA_BYTES = 4096
-# A body of a megabyte can hold a hundred thousand wrong fields; nobody reads more errors than this.
-MAX_ERRORS = 50
-
-Body = TypeVar("Body", bound="_Strict")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Params(_Strict):
+class Params(Strict):
     """What to generate. Which fields a model takes, and how far, is the catalog's word (GET /v1/models)."""
 
     width: Annotated[int, Field(ge=64, le=16_384)] | None = None
@@ -40,14 +31,14 @@ class Params(_Strict):
         return value
 
 
-class Requirements(_Strict):
+class Requirements(Strict):
     """What is needed, when no model is named."""
 
     quality: Annotated[int, Field(ge=1, le=10)] | None = None
     content_type: Annotated[str, Field(max_length=40, examples=["social", "client", "print"])] | None = None
 
 
-class EstimateRequest(_Strict):
+class EstimateRequest(Strict):
     """What a job would cost."""
 
     type: Literal["image", "video", "audio"]
@@ -74,18 +65,3 @@ class JobRequest(EstimateRequest):
         if value and len(json.dumps(value)) > MAX_METADATA_BYTES:
             raise ValueError(f"Metadata should have at most {MAX_METADATA_BYTES} bytes")
         return value
-
-
-def parse(shape: type[Body], data: Any) -> Body:
-    """`data` as `shape`. Raises InvalidRequest that names every bad field (of the first `MAX_ERRORS`)."""
-    try:
-        return shape.model_validate(data)
-    except ValidationError as error:
-        found = [
-            {"field": field_path(item["loc"]), "message": item["msg"], "code": item["type"]}
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[
-                :MAX_ERRORS
-            ]
-        ]
-        summary = "; ".join(f"{item['field']}: {item['message']}" for item in found[:3])
-        raise InvalidRequest(summary, errors=found) from error

@@ -19,7 +19,7 @@ from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, CachePolicy, JobStatus
 from apps.ledger import holds, usage
-from apps.webhooks import emit
+from apps.webhooks import emit, endpoints
 
 _END = """
 UPDATE jobs_job SET status = %(status)s, finished_at = %(finished_at)s,
@@ -55,7 +55,7 @@ def fail(
 
     `leaving`: an attempt at a provider whose outcome can't be known now; its money stays held (M4).
     """
-    changes = {"error_code": code, "error_message": message, "error_retryable": retryable}
+    changes: dict[str, Any] = {"error_code": code, "error_message": message, "error_retryable": retryable}
     with _ending(job, JobStatus.FAILED, **changes) as ended:
         if ended:
             _free(job, leaving=leaving, because=because or code)
@@ -156,12 +156,18 @@ def _keep(job: Job, *, cost_usd: Decimal) -> None:
 def _announce(job: Job) -> None:
     notify.ended(job.pk)
     leases.wake_next(job.user_id)
-    if job.callback_url:
+    if wanted(job):
         announce_to(job)
 
 
+def wanted(job: Job) -> bool:
+    """Whether anybody is to be told of the end: the job's own callback URL, or an endpoint of its team."""
+    return bool(job.callback_url or endpoints.wanting(job.team_id, f"job.{job.status}"))
+
+
 def announce_to(job: Job) -> None:
-    """The signed webhook to the job's callback URL. Small: the prompt and the timeline are fetched from the job."""
+    """The signed webhook to the job's callback URL and to the team's endpoints. Small: the prompt and the timeline are
+    fetched from the job."""
     emit.emit(
         team_id=job.team_id,
         type=f"job.{job.status}",
@@ -193,7 +199,7 @@ def insert_cached(job: Job, *, timezone: str) -> bool:
         estimated_usd=job.estimated_cost_usd,
         saved_usd=job.saved_usd,
     )
-    if job.callback_url:
+    if wanted(job):
         announce_to(job)
     return True
 

@@ -16,7 +16,7 @@ from apps.catalog import pricing, selection
 from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, http, money
 from apps.core.errors import DomainError, InvalidRequest
-from apps.jobs import leases, settle
+from apps.jobs import capacity, leases, settle
 from apps.jobs.models import Job
 from apps.jobs.serializers import EstimateRequest, JobRequest
 from apps.jobs.states import CachePolicy, JobStatus
@@ -121,8 +121,8 @@ def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) ->
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
 
-    Raises BudgetExceeded, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is stored or
-    held.
+    Raises BudgetExceeded, QueueFull, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is
+    stored or held.
     """
     try:
         if asked.callback_url:
@@ -159,6 +159,7 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
         amount_usd=planned.upper_bound_usd,
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
+    capacity.check(caller, expected_s=planned.model.expected_s_p50)
     leases.ring(job.pk)
 
 

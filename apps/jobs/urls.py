@@ -11,6 +11,4 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/events", views.JobEvents.as_view(), name="job-events"),
     path("estimates", views.Estimates.as_view(), name="estimates"),
     path("models", views.Models.as_view(), name="models"),
-    path("budget", views.BudgetView.as_view(), name="budget"),
-    path("webhooks/secret", views.WebhookSecret.as_view(), name="webhook-secret"),
 ]

@@ -18,15 +18,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts import caller
-from apps.accounts.models import Team
 from apps.catalog import snapshot
-from apps.core import clock, money, notify
-from apps.core.errors import InvalidRequest, LengthRequired, NotAuthenticated, NotFound
-from apps.jobs import cancel, documents, listing, schemas, serializers, submit
-from apps.jobs.models import Attempt, Job, JobEvent
-from apps.ledger import statements
+from apps.core import clock, inputs, money, notify
+from apps.core.errors import InvalidRequest, NotFound
+from apps.core.schemas import problems
+from apps.jobs import cancel, documents, listing, reads, schemas, serializers, submit
+from apps.jobs.models import Job, JobEvent
 from apps.providers import health
-from apps.webhooks import signing
 
 READ, WRITE = "jobs:read", "jobs:write"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -45,23 +43,23 @@ class Jobs(APIView):
         responses={
             202: schemas.Job,
             200: schemas.Job,
-            **schemas.problems(400, 402, 403, 404, 410, 411, 413, 415, 422, 429, 503),
+            **problems(400, 402, 403, 404, 410, 411, 413, 415, 422, 429, 503),
         },
         description="202: accepted. 200: answered from the cache, or a replay of a cached answer.",
     )
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
-        asked = serializers.parse(serializers.JobRequest, _body(request))
-        job, replayed = submit.submit(_caller(request), asked, once=once)
+        asked = inputs.parse(serializers.JobRequest, inputs.body(request))
+        job, replayed = submit.submit(caller.required(request), asked, once=once)
         return _accepted(job, replayed=replayed)
 
     @extend_schema(
         operation_id="jobs_list",
         parameters=listing.PARAMETERS,
-        responses={200: schemas.JobPage, **schemas.problems(422)},
+        responses={200: schemas.JobPage, **problems(422)},
     )
     def get(self, request: Request) -> Response:
-        return Response(listing.page(_caller(request), request.query_params))
+        return Response(listing.page(caller.required(request), request.query_params))
 
 
 class JobDetail(APIView):
@@ -75,14 +73,12 @@ class JobDetail(APIView):
                 "wait", int, description="Seconds to wait for the end; at most the server's limit."
             )
         ],
-        responses={200: schemas.JobDetail, **schemas.problems(404, 422)},
+        responses={200: schemas.JobDetail, **problems(404, 422)},
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         wait_s = _wait(request)
-        job = _job(request, job_id)
-        if wait_s and not job.has_ended:
-            job = _until_ended(request, job_id, wait_s)
-        return Response(documents.full(job, list(Attempt.objects.of(job))))
+        job = _until_ended(request, job_id, wait_s) if wait_s else _job(request, job_id)
+        return Response(documents.full(job, job.past))
 
 
 class JobCancel(APIView):
@@ -90,25 +86,21 @@ class JobCancel(APIView):
 
     scopes = {"POST": WRITE}
 
-    @extend_schema(
-        request=None, responses={202: schemas.JobDetail, 200: schemas.JobDetail, **schemas.problems(404)}
-    )
+    @extend_schema(request=None, responses={202: schemas.JobDetail, 200: schemas.JobDetail, **problems(404)})
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         job = _job(request, job_id)
         cancel.ask(job.pk)
         job = _job(request, job_id)
-        return Response(
-            documents.full(job, list(Attempt.objects.of(job))), status=200 if job.has_ended else 202
-        )
+        return Response(documents.full(job, job.past), status=200 if job.has_ended else 202)
 
 
 class JobEvents(APIView):
     """A job's changes of status as JSON; with `Accept: text/event-stream` its news as they happen."""
 
     scopes = {"GET": READ}
-    content_negotiation_class = listing.AnyAccept
+    content_negotiation_class = inputs.AnyAccept
 
-    @extend_schema(responses={200: schemas.Events, **schemas.problems(404)})
+    @extend_schema(responses={200: schemas.Events, **problems(404)})
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse | StreamingHttpResponse:
         job = _job(request, job_id)
         if "text/event-stream" in request.headers.get("Accept", ""):
@@ -127,11 +119,11 @@ class Estimates(APIView):
     scopes = {"POST": READ}
 
     @extend_schema(
-        request=serializers.EstimateRequest, responses={200: schemas.Estimate, **schemas.problems(403, 422)}
+        request=serializers.EstimateRequest, responses={200: schemas.Estimate, **problems(403, 422)}
     )
     def post(self, request: Request) -> Response:
-        asked = serializers.parse(serializers.EstimateRequest, _body(request))
-        planned = submit.plan(_caller(request), asked)
+        asked = inputs.parse(serializers.EstimateRequest, inputs.body(request))
+        planned = submit.plan(caller.required(request), asked)
         return Response(
             {
                 "model": planned.model.slug,
@@ -150,56 +142,10 @@ class Models(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Models, **schemas.problems()})
+    @extend_schema(responses={200: schemas.Models, **problems()})
     def get(self, request: Request) -> Response:
-        best = _caller(request).tier.max_quality
+        best = caller.required(request).tier.max_quality
         return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
-
-
-class BudgetView(APIView):
-    """What remains of the caller's month."""
-
-    scopes = {"GET": READ}
-
-    @extend_schema(responses={200: schemas.Budget, **schemas.problems()})
-    def get(self, request: Request) -> Response:
-        asker = _caller(request)
-        balance = statements.balance(user_id=asker.user_id, timezone=asker.timezone)
-        return Response(
-            {
-                "limit_usd": money.text(balance.limit_usd),
-                "spent_usd": money.text(balance.spent_usd),
-                "held_usd": money.text(balance.held_usd),
-                "remaining_usd": money.text(balance.remaining_usd),
-                "period": {"starts_at": balance.starts_at, "ends_at": balance.ends_at},
-            }
-        )
-
-
-class WebhookSecret(APIView):
-    """The secret that signs this team's webhooks (Standard Webhooks)."""
-
-    scopes = {"GET": WRITE}
-
-    @extend_schema(responses={200: schemas.WebhookSecret, **schemas.problems()})
-    def get(self, request: Request) -> Response:
-        team = Team.objects.get(pk=_caller(request).team_id)
-        return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})
-
-
-def _caller(request: Request) -> caller.Caller:
-    """Who asks; the permission class lets nobody else through."""
-    found = caller.of(request)
-    if found is None:
-        raise NotAuthenticated("Send an API key as 'Authorization: Bearer gp_…'")
-    return found
-
-
-def _body(request: Request) -> Any:
-    """What was sent. Django reads no chunked body: without this it would look empty."""
-    if "Transfer-Encoding" in request.headers:
-        raise LengthRequired("Send Content-Length instead of Transfer-Encoding.")
-    return request.data
 
 
 def _once(request: Request) -> submit.Once | None:
@@ -208,7 +154,7 @@ def _once(request: Request) -> submit.Once | None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
-    canonical = json.dumps(_body(request), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(inputs.body(request), sort_keys=True, separators=(",", ":"))
     return submit.Once(key, hashlib.sha256(canonical.encode()).digest())
 
 
@@ -223,7 +169,7 @@ def _accepted(job: Job, *, replayed: bool) -> HttpResponse:
 
 def _job(request: Request, job_id: uuid.UUID) -> Job:
     """The caller's job; anybody else's does not exist here."""
-    job = Job.objects.filter(pk=job_id, user_id=_caller(request).user_id).first()
+    job = reads.of_user(job_id, caller.required(request).user_id)
     if job is None:
         raise NotFound("There is no such job.")
     return job
@@ -259,9 +205,8 @@ def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:
             if news:
                 news.clear()
             job = _job(request, job_id)
-            attempts = list(Attempt.objects.of(job))
             connection.close()
-            data = json.dumps(documents.brief(job, attempts[-1] if attempts else None, clock.now()))
+            data = json.dumps(documents.brief(job, job.past[-1] if job.past else None, clock.now()))
             yield f"event: {'end' if job.has_ended else 'job'}\ndata: {data}\n\n"
             if job.has_ended or news is None:
                 return

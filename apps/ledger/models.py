@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -179,6 +180,9 @@ class Hold(models.Model):
         ]
 
 
+_RARE = Q(kind__in=("charge", "refund", "adjustment", "platform_absorbed"))
+
+
 class Entry(models.Model):
     """One posting. Never updated or deleted (a trigger refuses it): a mistake is corrected by another entry.
 
@@ -238,9 +242,20 @@ class Entry(models.Model):
             ),
         ]
         indexes = [
-            # Serve GET /v1/usage/entries: of one user, of one team, newest first.
-            models.Index(fields=["user", "-id"], name="entry_by_user"),
-            models.Index(fields=["team", "-id"], name="entry_by_team"),
+            # Serve GET /v1/usage/entries: of one user, of one team, newest first ...
+            models.Index(fields=["user", "-posted_at", "-id"], name="entry_by_user"),
+            models.Index(fields=["team", "-posted_at", "-id"], name="entry_by_team"),
+            # ... and of one kind among very many others.
+            models.Index(
+                fields=["user", "kind", "-posted_at", "-id"], name="entry_rare_by_user", condition=_RARE
+            ),
+            models.Index(
+                fields=["team", "kind", "-posted_at", "-id"], name="entry_rare_by_team", condition=_RARE
+            ),
+            # Serves the alert on what the platform pays.
+            models.Index(fields=["posted_at"], name="entry_absorbed", condition=Q(kind="platform_absorbed")),
+            # Serves reconcile: what was booked lately. Entries come in the order of time: a page's range says enough.
+            BrinIndex(fields=["posted_at"], name="entry_by_time", pages_per_range=32),
         ]
 
 
@@ -310,6 +325,10 @@ class UsageRecord(models.Model):
             models.UniqueConstraint(
                 fields=["reference"], name="one_usage_record_per_job", condition=Q(jobs=1)
             )
+        ]
+        indexes = [
+            # Serves reconcile: what was recorded lately.
+            BrinIndex(fields=["at"], name="usage_record_by_time", pages_per_range=32),
         ]
 
 

@@ -29,6 +29,16 @@ WHERE u.id = %(user_id)s
 ORDER BY s.place
 """
 
+_WARNINGS = """
+SELECT p.scope, w.threshold, w.used_usd, w.limit_usd, w.created_at
+FROM accounts_user u
+JOIN ledger_budgetperiod p ON (p.user_id = u.id OR p.team_id = u.team_id)
+     AND p.starts_at <= %(now)s AND p.ends_at > %(now)s
+JOIN ledger_budgetwarning w ON w.period_id = p.id
+WHERE u.id = %(user_id)s
+ORDER BY w.created_at, w.threshold
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -81,3 +91,21 @@ def caps(*, user_id: uuid.UUID, timezone: str) -> Caps:
     if month is None:
         raise LookupError(f"user {user_id} has no tier")
     return Caps(month, balances[Scope.USER_DAY], balances[Scope.TEAM_MONTH], max_job_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A threshold, percent, that a period of `scope` passed, with the figures of that moment, USD."""
+
+    scope: str
+    threshold: int
+    used_usd: Decimal
+    limit_usd: Decimal
+    at: datetime
+
+
+def warnings(user_id: uuid.UUID) -> list[Warned]:
+    """The thresholds that the user's current periods passed, in order. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WARNINGS, {"user_id": user_id, "now": clock.now()})
+        return [Warned(*row) for row in cursor.fetchall()]

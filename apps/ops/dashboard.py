@@ -12,14 +12,17 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from apps.core import clock, ids, money
-from apps.core.admin import usd
+from apps.core.admin import link, usd
 from apps.jobs.models import Attempt
 from apps.jobs.states import JobStatus
 from apps.ops import health, workers
+from apps.ops.models import Alert
 from apps.webhooks.models import Delivery
 
 # Nothing here looks at more rows than this: on a busier day the figures are those of the newest.
 _BOUND = 100_000
+# Open alerts and models on the page itself.
+_LISTED = 10
 
 _TODAY = """
 SELECT status, error_code, count(*), count(cached_from), sum(cost_usd), sum(saved_usd)
@@ -75,6 +78,7 @@ def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
         "cards": [*_work(today), *_machinery()],
         "statuses": _statuses(today.by_status),
         "errors": {"headers": ["Error", "Jobs"], "rows": today.by_error.most_common(10)},
+        "alerts": {"headers": ["Since", "Severity", "What", "Times"], "rows": list(_alerts())},
         "workers": {"headers": ["Worker", "Last seen"], "rows": list(_workers())},
     }
 
@@ -117,12 +121,27 @@ def _work(today: Today) -> list[Card]:
     ]
 
 
+def _alerts() -> Iterable[tuple[Any, ...]]:
+    """The newest that are open; the card says how many there are."""
+    for alert in Alert.objects.open().order_by("-last_at")[:_LISTED]:
+        text = link(Alert, alert.pk, f"{alert.kind}: {alert.subject}")
+        yield f"{alert.first_at:%Y-%m-%d %H:%M}", alert.severity, text, alert.count
+
+
 def _machinery() -> list[Card]:
     late_s = health.oldest_due_s()
     due = _rows(_DUE, now=clock.now())[0][0]
     unknown = Attempt.objects.filter(check_at__isnull=False)[:_BOUND].count()
     waiting = Delivery.objects.filter(due_at__lte=clock.now())[:_BOUND].count()
+    alerts = Alert.objects.open()[:_BOUND].count()
     return [
+        Card(
+            "Open alerts",
+            f"{alerts:,}",
+            "nobody resolved yet",
+            f"{reverse('admin:ops_alert_changelist')}?is=open",
+            alarm=alerts > 0,
+        ),
         Card(
             "Queue", f"{late_s:.1f} s", f"age of the oldest of {due:,} due jobs", alarm=late_s > health.LATE_S
         ),

@@ -1,13 +1,23 @@
-"""Ops' pages of what was told to whom. All of it is history; a delivery can be sent again."""
+"""Ops' pages of who is told, and of what was told to whom. That is history; a delivery can be sent again."""
 
+from typing import TYPE_CHECKING
+
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from apps.core.admin import HistoryAdmin, HistoryInline, Since, badge, link
+from apps.core import http
+from apps.core.admin import HistoryAdmin, HistoryInline, ModelAdmin, Since, badge, link
 from apps.webhooks import again
-from apps.webhooks.models import Delivery, DeliveryAttempt, Event
+from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event, EventType
+
+if TYPE_CHECKING:  # generic in the stubs only
+    EndpointModelForm = forms.ModelForm[Endpoint]
+else:
+    EndpointModelForm = forms.ModelForm
 
 _COLOURS: dict[str, str] = {
     Delivery.Status.PENDING: "info",
@@ -42,6 +52,38 @@ class AttemptInline(HistoryInline):
     fields = ("at", "status_code", "latency_ms", "error")
     readonly_fields = fields
     ordering = ("id",)
+
+
+class EndpointForm(EndpointModelForm):
+    event_types = forms.MultipleChoiceField(
+        choices=EventType.choices,
+        initial=EventType.values,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+    )
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"]
+        try:
+            http.check_url(url)
+        except http.UnsafeUrl as error:
+            raise forms.ValidationError(str(error)) from error
+        return url
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(ModelAdmin):
+    """Teams keep their own by the API; ops may help, or stop one."""
+
+    form = EndpointForm
+    list_display = ("url", "team", "event_types", "active", "created_at")
+    list_filter = ("active",)
+    list_select_related = ("team",)
+    search_fields = ("url", "team__name")
+    autocomplete_fields = ("team",)
+    fields = ("team", "url", "event_types", "active")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Endpoint | None = None) -> tuple[str, ...]:
+        return ("team",) if obj else ()
 
 
 @admin.register(Event)

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, http
-from apps.webhooks import emit, signing
+from apps.webhooks import emit, endpoints, signing
 from apps.webhooks.models import Delivery, DeliveryAttempt
 
 MAX_RESPONSE_BYTES: Final = 4096
@@ -69,6 +69,8 @@ def record(delivery: Delivery, outcome: Outcome) -> None:
                 error=outcome.error[:200],
                 latency_ms=outcome.latency_ms,
             )
+            if status == Delivery.Status.DISABLED and delivery.endpoint_id:
+                endpoints.stop(delivery.endpoint_id)
 
 
 def _claim(delivery: Delivery) -> bool:

@@ -10,6 +10,39 @@ from apps.core import clock
 from apps.core.ids import uuid7
 
 
+class EventType(models.TextChoices):
+    """What endpoints may be told of."""
+
+    JOB_COMPLETED = "job.completed", "A job has its result"
+    JOB_FAILED = "job.failed", "A job ended without one"
+    JOB_CANCELED = "job.canceled", "A job ended as its user asked"
+    BUDGET_WARNING = "budget.warning", "A threshold of a budget was passed"
+
+
+def _every_type() -> list[str]:
+    return list(EventType.values)
+
+
+class Endpoint(models.Model):
+    """An address of a team that is told of every event of the chosen types, besides a job's own callback URL."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, db_index=False, related_name="endpoints")
+    url = models.CharField(max_length=2048)
+    event_types = models.JSONField(default=_every_type)
+    active = models.BooleanField(default=True, help_text="Ends when the receiver answers 410 Gone")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+
+    class Meta:
+        constraints = [
+            # Also serves the endpoints of a team.
+            models.UniqueConstraint(fields=["team", "url"], name="one_endpoint_per_url"),
+        ]
+
+    def __str__(self) -> str:
+        return self.url
+
+
 class Event(models.Model):
     """Something that happened to a subject. Its id is the `webhook-id` of every delivery, so receivers can
     drop doubles; ids rise with time."""
@@ -50,6 +83,8 @@ class Delivery(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="deliveries")
     url = models.CharField(max_length=2048)
+    # None: to a job's own callback URL, or to an endpoint that was removed since.
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="deliveries")
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
     due_at = models.DateTimeField(null=True, default=clock.now)
     rung_at = models.DateTimeField(null=True, default=clock.now, help_text="Last rung since it became due")

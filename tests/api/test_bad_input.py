@@ -17,7 +17,8 @@ from rest_framework.test import APIClient
 from apps.catalog import snapshot, sync
 from apps.catalog.models import GenerationModel
 from apps.core import clock
-from apps.jobs import schemas, submit
+from apps.core import schemas as core_schemas
+from apps.jobs import submit
 from tests import factories
 from tests.api.shapes import conforms
 from tests.factories import Someone, body
@@ -61,7 +62,7 @@ def problem(response: Any, status: int, code: str, field: str | None = None) -> 
     assert {"type", "title", "detail", "retryable"} <= set(found)
     if field is not None:
         assert field in [error["field"] for error in found["errors"]], found
-        assert all(conforms(schemas.FieldError, error) for error in found["errors"])
+        assert all(conforms(core_schemas.FieldError, error) for error in found["errors"])
     return found
 
 

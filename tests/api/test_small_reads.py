@@ -14,7 +14,9 @@ from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.jobs import run, schemas
 from apps.jobs.models import Job
+from apps.ledger import schemas as money_schemas
 from apps.ledger.models import Budget, Hold
+from apps.webhooks import schemas as webhook_schemas
 from apps.webhooks import signing
 from tests import factories
 from tests.api.shapes import conforms
@@ -111,7 +113,7 @@ def figures(someone: Someone) -> tuple[str, str, str, str]:
 
 
 def test_the_budget_follows_a_job_through_its_life(pro: Someone, work: Work) -> None:
-    assert conforms(schemas.Budget, pro.budget)
+    assert conforms(money_schemas.Budget, pro.budget)
     assert figures(pro) == ("100", "0", "0", "100")
     job_id = pro.api.post("/v1/jobs", body(fallback_models=["standard"]), format="json").json()["id"]
     assert figures(pro) == ("100", "0", "0.025", "99.975")
@@ -145,7 +147,7 @@ def test_nothing_remains_when_the_limit_was_lowered_below_what_is_held(pro: Some
 
 def test_the_secret_is_the_teams_and_signs_its_webhooks(pro: Someone) -> None:
     answer = pro.api.get("/v1/webhooks/secret").json()
-    assert conforms(schemas.WebhookSecret, answer)
+    assert conforms(webhook_schemas.WebhookSecret, answer)
     colleague, stranger = factories.someone(team=pro.user.team), factories.someone()
     assert colleague.api.get("/v1/webhooks/secret").json() == answer
     assert stranger.api.get("/v1/webhooks/secret").json() != answer

@@ -15,7 +15,8 @@ from tests import stack as stacks
 
 _WORKERS = ("io", "cpu", "beat")
 _NO_LIMITS = """
-UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, monthly_budget_usd = 1000000
+UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, max_open_jobs = 1000000000,
+    monthly_budget_usd = 1000000
 """
 _FORGET = (
     "UPDATE jobs_job SET status = 'canceled', due_at = NULL, finished_at = now() WHERE status = 'queued'"

@@ -299,7 +299,7 @@ def test_a_renewed_lease_is_not_taken_over(engine: Engine, settings: Any) -> Non
     assert job.lease
     for _ in range(5):
         engine.time.forward(settings.JOB_LEASE_S - 1)
-        leases.renew([job.lease])
+        leases.renew({job.lease: job.pk})
         assert leases.claim(job.pk) is None
     assert engine.fresh(job).crashes == 0
     assert leases.leave(job, next_at=clock.now())
@@ -312,7 +312,7 @@ def test_a_renewal_keeps_the_news_that_came_meanwhile(engine: Engine, settings: 
     leases.nudge(job.pk)
     nudged_at = clock.now()
     engine.time.forward(settings.JOB_LEASE_S - 1)
-    leases.renew([job.lease])
+    leases.renew({job.lease: job.pk})
     leases.leave(job, next_at=clock.now() + timedelta(hours=1))
     assert engine.fresh(job).due_at == nudged_at
     engine.finish(job)
@@ -325,12 +325,12 @@ def test_a_renewal_revives_neither_a_lost_lease_nor_one_given_back(engine: Engin
     heir = claimed(job)
     before = rows(job)
     engine.time.forward(1)
-    leases.renew([job.lease])
+    leases.renew({job.lease: job.pk})
     assert rows(job) == before
     leases.leave(heir, next_at=clock.now())
     before = rows(job)
     assert heir.lease
-    leases.renew([heir.lease])
+    leases.renew({heir.lease: heir.pk})
     assert rows(job) == before
     engine.finish(job)
 
@@ -358,7 +358,7 @@ def test_a_touch_that_raises_leaves_its_lease_to_run_out(engine: Engine, setting
 
     with pytest.raises(Bug):
         touch()
-    assert leases._held == set()
+    assert leases._held == {}
     assert leases.claim(job.pk) is None
     engine.time.forward(settings.JOB_LEASE_S)
     assert engine.finish(job).status == "completed"

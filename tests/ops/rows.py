@@ -29,8 +29,10 @@ from apps.ledger.models import (
     UsageDay,
     UsageRecord,
 )
+from apps.ops import alerts, bills
+from apps.ops.models import Alert, Bill, BillLine
 from apps.providers.models import InboxEvent, Provider
-from apps.webhooks.models import Delivery, DeliveryAttempt, Event
+from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event
 from tests import factories
 
 ROUTE = {
@@ -131,6 +133,25 @@ def _key(i: int) -> ApiKey:
     return keys.issue(factories.user(), name=f"key {i}", scopes=["jobs:read"])[0]
 
 
+def alert(i: int = 0, **changes: Any) -> Alert:
+    words: dict[str, Any] = {
+        "kind": "books.balance",
+        "severity": Alert.Severity.CRITICAL,
+        "key": f"books.balance:{i}",
+        "subject": f"period {i}",
+        "message": "<b>spent</b> 2, entries 1",
+    }
+    words |= changes
+    alerts.raise_(**words)
+    return Alert.objects.open().get(key=words["key"])
+
+
+def bill(i: int = 0) -> Bill:
+    line = bills.Line(f"task-{i}", Decimal("0.025"), clock.now())
+    bills.keep("wavespeed", f"bill-{i}.csv", [line])
+    return Bill.objects.get(source=f"bill-{i}.csv")
+
+
 def _price(i: int) -> Price:
     model = GenerationModel.objects.create(
         slug=f"model-{i}", name=f"Model {i}", kind="image", quality=5, expected_s_p50=1, expected_s_p95=2
@@ -192,7 +213,11 @@ make: dict[type[Model], Callable[[int], Any]] = {
     UsageDay: _cached,
     Hold: job,
     Entry: job,
+    Endpoint: lambda i: Endpoint.objects.create(team=factories.team(), url=f"https://example.com/{i}"),
     Event: delivery,
     Delivery: delivery,
+    Alert: alert,
+    Bill: bill,
+    BillLine: bill,
     TaskResult: lambda i: TaskResult.objects.create(task_id=str(i), task_name="jobs.sweep", status="FAILURE"),
 }

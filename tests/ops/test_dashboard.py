@@ -17,7 +17,7 @@ from apps.accounts.models import User
 from apps.core import clock
 from apps.core.redis import client
 from apps.jobs.states import AttemptStatus, JobStatus
-from apps.ops import dashboard, health, workers
+from apps.ops import alerts, dashboard, health, workers
 from tests.ops import rows
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +35,7 @@ def figures() -> dict[str, str]:
     text = [line.strip() for line in re.sub(r"<[^>]+>", "\n", html).splitlines() if line.strip()]
     titles = (
         "Jobs today", "Spent today", "Held now", "Cache hit rate", "Error rate", "Queue",
-        "Unknown outcomes", "Webhooks due",
+        "Unknown outcomes", "Webhooks due", "Open alerts",
     )  # fmt: skip
     return {title: text[text.index(title) + 1] for title in titles}
 
@@ -50,6 +50,7 @@ def test_an_empty_platform_has_a_first_page() -> None:
         "Queue": "0.0 s",
         "Unknown outcomes": "0",
         "Webhooks due": "0",
+        "Open alerts": "0",
     }
 
 
@@ -63,6 +64,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
     lost = rows.job(due_at=at + timedelta(hours=1))
     rows.attempt(job=lost, status=AttemptStatus.UNKNOWN, check_at=at)
     rows.delivery(due_at=at)
+    rows.alert()
     with clock.frozen(at):
         found = figures()
     assert found == {
@@ -74,6 +76,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
         "Error rate": "25.0%",
         "Unknown outcomes": "1",
         "Webhooks due": "1",
+        "Open alerts": "1",
     }
 
 
@@ -104,6 +107,17 @@ def test_what_is_late_or_unknown_is_an_alarm() -> None:
     rows.attempt(status=AttemptStatus.UNKNOWN, check_at=clock.now())
     alarms = {card.title for card in dashboard._machinery() if card.alarm}
     assert alarms == {"Queue", "Unknown outcomes"}
+    rows.alert()
+    assert "Open alerts" in {card.title for card in dashboard._machinery() if card.alarm}
+
+
+def test_open_alerts_are_listed_with_their_page_until_they_are_resolved() -> None:
+    alert = rows.alert()
+    address = reverse("admin:ops_alert_change", args=[alert.pk])
+    assert address in index(is_superuser=True).get(reverse("admin:index")).content.decode()
+    alerts.resolve(alert.key)
+    User.objects.all().delete()
+    assert address not in index(is_superuser=True).get(reverse("admin:index")).content.decode()
 
 
 def test_staff_without_the_right_to_see_jobs_see_no_figures() -> None:
@@ -120,7 +134,7 @@ def test_it_takes_the_same_few_queries_however_many_jobs_there_are() -> None:
         rows.attempt(i)
     with CaptureQueriesContext(connection) as after:
         browser.get(reverse("admin:index"))
-    assert len(after) == len(before) <= 12
+    assert len(after) == len(before) <= 14
 
 
 def test_every_query_over_a_growing_table_is_bounded_and_uses_an_index() -> None:
@@ -129,7 +143,7 @@ def test_every_query_over_a_growing_table_is_bounded_and_uses_an_index() -> None
         dashboard._machinery()
         dashboard._rows(dashboard._HELD)
         ours = [query["sql"] for query in queries if query["sql"].lstrip().startswith("SELECT")]
-        assert len(ours) == 6
+        assert len(ours) == 7
         # A planner that dislikes reading whole tables shows whether an index could serve.
         cursor.execute("SET LOCAL enable_seqscan = off")
         for sql in ours:

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from apps.accounts.models import Team
 from apps.core import bell, clock
-from apps.webhooks import deliver, emit, signing, sweep
+from apps.webhooks import deliver, emit, endpoints, signing, sweep
 from apps.webhooks.models import Delivery, DeliveryAttempt, Event
 from tests.fakes.receiver import Answer, Receiver
 
@@ -80,6 +80,7 @@ def test_emit_stores_the_event_and_rings_after_the_commit(
 ) -> None:
     subject_id = uuid.uuid4()
     with django_capture_on_commit_callbacks(execute=True), clock.frozen(NOON):
+        endpoints.wanting(team.id, "job.failed")  # remembered from now on
         with django_assert_num_queries(2):
             emit.emit(
                 team_id=team.id,

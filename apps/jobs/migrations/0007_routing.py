@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0005_attempts_to_measure'),
+        ('jobs', '0006_renew_leases_by_job'),
     ]
 
     operations = [
