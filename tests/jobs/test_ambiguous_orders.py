@@ -1,5 +1,6 @@
 """An order that was taken and whose answer was lost, at every provider: never bought twice, and always resolved."""
 
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from apps.jobs.models import Attempt, Job
 from apps.providers import call
+from apps.providers.adapters.wavespeed import WaveSpeed
+from apps.providers.contract import Capabilities, Ticket
 from tests import factories
 from tests.jobs import market
 from tests.jobs.engine import FREE, SMALL, Engine, billed_usd
@@ -102,9 +105,6 @@ def test_an_error_of_the_second_order_says_nothing_of_the_first(engine: Engine, 
 
 
 def test_a_provider_that_can_tell_is_asked_what_became_of_it(engine: Engine, monkeypatch: Any) -> None:
-    from apps.providers.adapters.wavespeed import WaveSpeed
-    from apps.providers.contract import Ticket
-
     _claims(monkeypatch, finds=True)
     tasks = engine.simulator.ledger
 
@@ -125,10 +125,7 @@ def test_where_nobody_will_tell_the_outcome_is_unknown_at_once(engine: Engine, m
     assert engine.hold(job) == "released"
 
 
-def _claims(monkeypatch: Any, **capabilities: bool) -> None:
+def _claims(monkeypatch: Any, **claimed: bool) -> None:
     """WaveSpeed's adapter says that its protocol can do otherwise than it can."""
-    from dataclasses import replace
-
-    from apps.providers.adapters.wavespeed import WaveSpeed
-
-    monkeypatch.setattr(WaveSpeed, "capabilities", replace(WaveSpeed.capabilities, **capabilities))
+    known = {field.name: getattr(WaveSpeed.capabilities, field.name) for field in fields(Capabilities)}
+    monkeypatch.setattr(WaveSpeed, "capabilities", Capabilities(**{**known, **claimed}))

@@ -94,8 +94,7 @@ def test_what_a_provider_cant_make_is_made_by_one_that_can_and_nothing_was_tried
     settings.PROVIDERS = market.configured(engine.simulator)
     Route.objects.filter(model_id="clip").update(position=9)
     market.offer("replicate", model="clip", usd="0.05")
-    asked = {"type": "video", "model": "clip", "params": {"duration_s": 2.5}, "cache": "off"}
-    job = engine.finish(engine.submit(**asked))
+    job = engine.finish(engine.submit(type="video", model="clip", params={"duration_s": 2.5}))
     assert [attempt.provider for attempt in engine.attempts(job)] == ["wavespeed"], engine.story(job)
     assert reasons(engine, job) == [("replicate", "unsupported")]
 
