@@ -154,7 +154,7 @@ def more_workers(stack: Stack, folder: Path, count: int) -> Iterator[None]:
     with ExitStack() as cleanup:
         cleanup.callback(supervisor.stop)
         supervisor.start()
-        supervisor.wait_ready(120)
+        supervisor.wait_ready(240)
         yield
         for process in more:
             supervisor.kill(process.name)
