@@ -64,6 +64,7 @@ app.conf.beat_schedule = {
     "ping-providers": _every(5.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
+    "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
     "expire-artifacts": _every(10 * _MINUTE, "artifacts.expire"),
     "forget-idempotency-keys": _every(_HOUR, "jobs.forget_idempotency_keys"),

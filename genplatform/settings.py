@@ -246,6 +246,10 @@ PROVIDERS: dict[str, dict[str, str]] = {
         "base_url": env.str("ELEVENLABS_BASE_URL", default="https://api.elevenlabs.io"),
         "api_key": env.str("ELEVENLABS_API_KEY", default=""),
     },
+    "litellm": {
+        "base_url": env.str("LITELLM_BASE_URL", default=""),
+        "api_key": env.str("LITELLM_API_KEY", default=""),
+    },
 }
 PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", default=5.0)
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
@@ -259,6 +263,8 @@ PROVIDER_STATE_TIMEOUT_S: float = env.float("PROVIDER_STATE_TIMEOUT_S", default=
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
+# How long an estimate's prices are honoured.
+QUOTE_TTL_S: int = env.int("QUOTE_TTL_S", default=600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.

@@ -21,6 +21,9 @@ DEFAULTS = {
     "API_KEY_PEPPER": "test-only-" + "p" * 50,
     "WEBHOOK_SIGNING_KEY": "test-only-" + "w" * 50,
     "PUBLIC_URL": "http://127.0.0.1:8000",
+    # A catalog to choose from, and nobody who could be called by mistake.
+    "WAVESPEED_API_KEY": "test-only",
+    "WAVESPEED_BASE_URL": "http://127.0.0.1:9",
     "ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
 }
 

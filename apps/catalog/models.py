@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-from apps.catalog import parameters
+from apps.accounts.models import User
+from apps.catalog import parameters, rules
 from apps.catalog.parameters import CHOICES, LIMITS
 from apps.core import clock, money
 from apps.core.errors import InvalidRequest
@@ -17,42 +18,26 @@ from apps.core.ids import uuid7
 # The parameters by which a price's unit is counted: they need a default, so that every request has a price.
 COUNTED_BY = {"second": {"duration_s"}, "megapixel": {"width", "height"}}
 
+# Limits that list words; the others are numbers.
+WORDS = {*CHOICES.values(), "sizes"}
+
 
 def validate_limits(value: Any) -> None:
     if not isinstance(value, dict) or set(value) - LIMITS:
         raise ValidationError(f"limits are an object of {', '.join(sorted(LIMITS))}")
     for name, limit in value.items():
-        if name in CHOICES.values():
+        if name in WORDS:
             valid = isinstance(limit, list) and limit and all(isinstance(one, str) for one in limit)
         else:
             valid = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
         if not valid:
-            raise ValidationError(
-                f"{name}: {limit!r} is not {'a list of words' if name in CHOICES else 'one'}"
-            )
+            wanted = "a list of words" if name in WORDS else "a positive number"
+            raise ValidationError(f"{name}: {limit!r} is not {wanted}")
 
 
 def validate_multipliers(value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ValidationError('multipliers are {"resolution": {"1080p": "1.5"}}')
-    for rule in value.values():
-        if not isinstance(rule, dict) or not all(_is_positive(factor) for factor in rule.values()):
-            raise ValidationError("each multiplier is a positive decimal, as a string")
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(word, str) for word in value)
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _is_positive(text: Any) -> bool:
-    try:
-        return isinstance(text, str) and Decimal(text) > 0 and Decimal(text).is_finite()
-    except ArithmeticError:
-        return False
+    if found := list(rules.faults(value)):
+        raise ValidationError(found)
 
 
 class Kept(models.Model):
@@ -213,6 +198,7 @@ class Price(Kept):
         SECOND = "second", "Second of output"
         CHARACTER = "character", "Character of the prompt"
         THOUSAND_CHARACTERS = "1k_characters", "1,000 characters of the prompt"
+        TOKEN = "token", "Token of the output"
         REQUEST = "request", "Request"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -228,7 +214,13 @@ class Price(Kept):
         default=dict,
         blank=True,
         validators=[validate_multipliers],
-        help_text='By parameter and value, e.g. {"resolution": {"1080p": "1.5"}}; all others count once',
+        help_text='By parameter, e.g. {"resolution": {"1080p": "1.5"}, "duration_s": {"above": "5", "per": "5"}}',
+    )
+    prompt_token_usd = models.DecimalField(
+        **money.UNIT_PRICE,
+        default=Decimal(0),
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="On top, for each token of the prompt: as many as it has bytes, for it never has more",
     )
     batch_discount = models.DecimalField(
         max_digits=5,
@@ -237,6 +229,7 @@ class Price(Kept):
         validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(1))],
         help_text="What a job of priority batch saves here, as a part of 1",
     )
+    priced_on = models.DateField(null=True, blank=True, help_text="When the provider's list said so")
     effective_at = models.DateTimeField(default=clock.now)
 
     class Meta:
@@ -251,7 +244,15 @@ class Price(Kept):
             models.CheckConstraint(condition=models.Q(unit_price_usd__gte=0), name="price_is_not_negative"),
             models.CheckConstraint(
                 condition=models.Q(
-                    unit__in=["image", "megapixel", "second", "character", "1k_characters", "request"]
+                    unit__in=[
+                        "image",
+                        "megapixel",
+                        "second",
+                        "character",
+                        "1k_characters",
+                        "token",
+                        "request",
+                    ]
                 ),
                 name="price_unit_is_known",
             ),
@@ -262,9 +263,30 @@ class Price(Kept):
 
     def clean(self) -> None:
         model = self.route.model if self.route_id else None
-        if model and not self.fits(model.defaults):
-            raise ValidationError(f"{model} has no default for what a price per {self.unit} counts")
+        if model and (found := self.gaps(limits=model.limits, defaults=model.defaults)):
+            raise ValidationError(
+                [f"Not every request of {model} would have a price: {gap}" for gap in found]
+            )
 
-    def fits(self, defaults: Mapping[str, Any]) -> bool:
-        """Whether every request of a model with these defaults can be priced."""
-        return COUNTED_BY.get(self.unit, set()) <= set(defaults)
+    def gaps(self, *, limits: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+        """Which requests of a model with these limits and defaults it gives no price for."""
+        missing = COUNTED_BY.get(self.unit, set()) - set(defaults)
+        found = [f"no default for {name}" for name in sorted(missing)]
+        if self.unit == self.Unit.TOKEN and not any("else" in rule for rule in self.multipliers.values()):
+            found.append("a price per token needs a rule with else, that says how many an output has at most")
+        return [*found, *rules.gaps(self.multipliers, limits=limits, defaults=defaults)]
+
+
+class Quote(models.Model):
+    """What a user was told that a request would cost, and for how long that is kept to. No prompt: its digest."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, db_index=False, related_name="+")
+    digest = models.BinaryField(max_length=32)
+    document = models.JSONField()
+    created_at = models.DateTimeField(default=clock.now)
+    # Indexed for the purge.
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -9,7 +9,8 @@ from apps.core.errors import InvalidRequest
 # The limits of a model, by the parameter they bound. A parameter whose limit is absent is not offered.
 RANGES = {"width": "max_width", "height": "max_height", "n": "max_n", "duration_s": "max_duration_s"}
 CHOICES = {"resolution": "resolutions", "aspect_ratio": "aspect_ratios", "voice": "voices"}
-LIMITS = {*RANGES.values(), *CHOICES.values(), "max_megapixels"}
+# What bounds width and height together: their area, or the only sizes there are ("1024x1536").
+LIMITS = {*RANGES.values(), *CHOICES.values(), "max_megapixels", "sizes"}
 
 # The largest seed every provider accepts.
 MAX_SEED = 2**31 - 1
@@ -80,6 +81,10 @@ def _text_fault(value: Any) -> str | None:
 
 
 def _area_errors(params: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    size, sizes = f"{params.get('width')}x{params.get('height')}", limits.get("sizes")
+    if sizes and size not in sizes:
+        for name in ("width", "height"):
+            yield _error(name, f"width x height is one of {', '.join(sizes)}", "invalid")
     limit = limits.get("max_megapixels")
     if limit and params.get("width", 0) * params.get("height", 0) > Decimal(str(limit)) * 1_000_000:
         for name in ("width", "height"):

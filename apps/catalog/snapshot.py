@@ -13,6 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 from apps.catalog.models import GenerationModel, Price, Route, RouteStats
@@ -28,6 +29,7 @@ class PriceInfo:
     unit: str
     unit_price_usd: Decimal
     multipliers: Mapping[str, Mapping[str, str]]
+    prompt_token_usd: Decimal = Decimal(0)
     batch_discount: Decimal = Decimal(0)
 
 
@@ -56,7 +58,8 @@ class RouteInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """An active model; `routes` by position, each with a known price. `routing` says in which order to try them."""
+    """An active model; `routes` by position, each with a known price and a provider that we have a key for. `routing`
+    says in which order to try them."""
 
     slug: str
     name: str
@@ -143,14 +146,23 @@ def _read() -> Catalog:
     rows = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
     prices = _prices(now)
     routes: defaultdict[str, list[RouteInfo]] = defaultdict(list)
-    active = Route.objects.filter(active=True).select_related("stats")
+    active = Route.objects.filter(active=True, provider__in=_reachable()).select_related("stats")
     for route in active.order_by("model_id", "position", "id"):
         price, model = prices.get(route.id), rows.get(route.model_id)
-        # A price of zero, or of units that a request need not name, is no known price.
-        if price and model and price.unit_price_usd > 0 and price.fits(model.defaults):
+        if price and model and _is_known(price, model):
             routes[route.model_id].append(_route(route, price))
     models = {slug: _model(row, routes[slug]) for slug, row in rows.items()}
     return Catalog(MappingProxyType(models), now)
+
+
+def _reachable() -> list[str]:
+    """Providers that we have a key for: what only others make is not offered."""
+    return [slug for slug, config in settings.PROVIDERS.items() if config.get("api_key")]
+
+
+def _is_known(price: Price, model: GenerationModel) -> bool:
+    """A price of zero, or one that leaves some request without a price, is unknown, never free."""
+    return price.unit_price_usd > 0 and not price.gaps(limits=model.limits, defaults=model.defaults)
 
 
 def _prices(now: datetime) -> dict[uuid.UUID, Price]:
@@ -190,6 +202,7 @@ def _price(row: Price) -> PriceInfo:
         unit=row.unit,
         unit_price_usd=row.unit_price_usd,
         multipliers=MappingProxyType(multipliers),
+        prompt_token_usd=row.prompt_token_usd,
         batch_discount=row.batch_discount,
     )
 

@@ -21,14 +21,18 @@ class CatalogFileError(ValueError):
     """The file does not describe a catalog; nothing was changed."""
 
 
-def sync(path: Path = FILE) -> list[str]:
-    """Applies the file in one transaction; what changed, a line each. Raises CatalogFileError."""
+def sync(path: Path = FILE, *, dry_run: bool = False) -> list[str]:
+    """Applies the file in one transaction; what changed, a line each. Raises CatalogFileError.
+
+    `dry_run`: says the same and changes nothing.
+    """
     try:
         entries = yaml.safe_load(path.read_text())["models"].items()
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
             changes = [line for slug, entry in entries for line in _model(slug, entry)]
+            transaction.set_rollback(dry_run)
     except CatalogFileError:
         raise
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
@@ -62,9 +66,11 @@ def _route(model: GenerationModel, position: int, entry: Mapping[str, Any]) -> I
 
 def _price(route: Route, entry: Mapping[str, Any], *, label: str) -> Iterator[str]:
     """A price is never changed: another one is a new version, in force at once."""
-    values = _decimals(Price, {"multipliers": {}, "batch_discount": "0", **entry}, label=label)
+    defaults = {"multipliers": {}, "prompt_token_usd": "0", "batch_discount": "0"}
+    values = _decimals(Price, {**defaults, **entry}, label=label)
     last = Price.objects.filter(route=route).order_by("-version").first()
-    if last and all(getattr(last, name) == value for name, value in values.items()):
+    # That the list was looked at again, on another day, is no new price.
+    if last and all(getattr(last, name) == value for name, value in values.items() if name != "priced_on"):
         return
     if last and not last.managed:
         yield f"kept the price of {label}: {last} was set in the admin"

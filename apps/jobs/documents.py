@@ -2,13 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from apps.accounts.caller import Limits
 from apps.artifacts import store as artifacts
+from apps.caching.store import Hit
+from apps.catalog import selection
+from apps.catalog.models import Quote
+from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, money
 from apps.jobs.models import Attempt, Job, JobEvent
+from apps.jobs.plans import Plan
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, JobStatus
+from apps.providers import health
 
 # A running job shows no more than this before its outputs are ours and checked.
 _ALMOST = 0.95
@@ -62,6 +70,51 @@ def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
 def accepted(job: Job) -> str:
     """The body that answers a submission, as JSON text."""
     return json.dumps(brief(job, None, job.created_at), ensure_ascii=False, separators=(",", ":"))
+
+
+def estimate(plan: Plan, kept: Quote, hit: Hit | None, *, cache: str) -> dict[str, Any]:
+    """The answer to a request for an estimate. `hit`: what the cache would serve for it now."""
+    outlook = "off" if cache == "off" else "hit" if hit else "miss"
+    return {
+        "quote_id": str(kept.pk),
+        "expires_at": _time(kept.expires_at),
+        "model": plan.model.slug,
+        "selection": plan.selection,
+        "params": plan.params,
+        "estimated_cost_usd": plan.quote["estimated_usd"],
+        "upper_bound_usd": plan.quote["upper_bound_usd"],
+        "breakdown": plan.quote["breakdown"],
+        "estimated_time_s": plan.quote["time_s"],
+        "cache": {"outlook": outlook, "saves_usd": money.text(hit.cost_usd if hit else money.ZERO)},
+    }
+
+
+def model(offered: ModelInfo, tier: Limits) -> dict[str, Any]:
+    """One of the models that can be asked for."""
+    time = selection.timing(offered)
+    return {
+        "id": offered.slug,
+        "name": offered.name,
+        "type": offered.kind,
+        "quality": offered.quality,
+        "allowed": selection.is_allowed(offered, tier),
+        "limits": dict(offered.limits),
+        "defaults": dict(offered.defaults),
+        "estimated_time_s": {"p50": time.p50_s, "p95": time.p95_s, "basis": time.basis},
+        "licence": offered.licence,
+        "commercial_use": offered.commercial_use,
+        "retires_at": _time(offered.retired_at),
+        "successor": offered.successor,
+        "prices": [
+            {
+                "unit": route.price.unit,
+                "unit_price_usd": money.text(route.price.unit_price_usd),
+                "multipliers": {name: dict(rule) for name, rule in route.price.multipliers.items()},
+            }
+            for route in offered.routes
+        ],
+        "health": asdict(health.of((route.provider, route.provider_model) for route in offered.routes)),
+    }
 
 
 def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:

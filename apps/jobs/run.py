@@ -203,10 +203,15 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
         error = ProviderError(ErrorKind.CONTENT_REJECTED, "The provider flagged its own output as unsafe.")
         outcomes.failed(job, attempt, error, AttemptStatus.REJECTED, Billed.YES)
         return
+    wanted = job.params.get("n") or 1
+    if len(result.outputs) < wanted:
+        few = ProviderError(ErrorKind.BAD_OUTPUT, f"{len(result.outputs)} outputs of {wanted}")
+        outcomes.failed(job, attempt, few, AttemptStatus.REJECTED)
+        return
     try:
         kept = [
             artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.kind)
-            for output in result.outputs
+            for output in result.outputs[:wanted]
         ]
     except artifacts.BadMedia as error:
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)

@@ -1,14 +1,17 @@
 """The shapes of the answers, for the OpenAPI document. The documents themselves are built in `documents`."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 
 class Seconds(BaseModel):
+    """`basis`: what it is known by, `recent` attempts or the `catalog`."""
+
     p50: float
     p95: float
+    basis: Literal["recent", "catalog"] = "catalog"
 
 
 class Output(BaseModel):
@@ -125,19 +128,62 @@ class Events(BaseModel):
     data: list[Event]
 
 
-class Estimate(BaseModel):
+class Alternative(BaseModel):
     model: str
-    selection: dict[str, Any]
+    quality: int
+    estimated_cost_usd: str
+
+
+class Selection(BaseModel):
+    """Why this model, and what else would do, at the least expected cost first."""
+
+    model: str
+    reason: str
+    alternatives: list[Alternative]
+
+
+class Breakdown(BaseModel):
+    """(`unit_price_usd` * `quantity` * `multiplier` + `prompt_usd`) * (1 - `discount`), rounded once, is the estimate.
+
+    `quantity` is of all `count` outputs together, `multiplier` the product of `multipliers`.
+    """
+
+    unit: str
+    unit_price_usd: str
+    quantity: str
+    count: int
+    multipliers: dict[str, str]
+    multiplier: str
+    prompt_usd: str
+    discount: str
+
+
+class CacheOutlook(BaseModel):
+    """Whether it would be served from the cache now, and what that would save."""
+
+    outlook: Literal["hit", "miss", "off"]
+    saves_usd: str
+
+
+class Estimate(BaseModel):
+    """Kept to until `expires_at` for a job of the same request that names `quote_id`."""
+
+    quote_id: str
+    expires_at: datetime
+    model: str
+    selection: Selection
     params: dict[str, Any]
     estimated_cost_usd: str
     upper_bound_usd: str
-    breakdown: dict[str, str]
+    breakdown: Breakdown
     estimated_time_s: Seconds
+    cache: CacheOutlook
 
 
 class UnitPrice(BaseModel):
     unit: str
     unit_price_usd: str
+    multipliers: dict[str, dict[str, Any]]
 
 
 class Health(BaseModel):
@@ -157,6 +203,10 @@ class Model(BaseModel):
     limits: dict[str, Any]
     defaults: dict[str, Any]
     estimated_time_s: Seconds
+    licence: str
+    commercial_use: bool
+    retires_at: datetime | None
+    successor: str | None
     prices: list[UnitPrice]
     health: Health
 

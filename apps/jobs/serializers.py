@@ -10,6 +10,13 @@ from apps.core.inputs import Strict
 MAX_METADATA_BYTES = 4096
 
 
+def _number(value: Any) -> Any:
+    """5 is a number where 5.0 is; "5" and true are none."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError("Input should be a number")
+    return value
+
+
 class Params(Strict):
     """What to generate. Which fields a model takes, and how far, is the catalog's word (GET /v1/models)."""
 
@@ -26,16 +33,26 @@ class Params(Strict):
     @field_validator("duration_s", mode="before")
     @classmethod
     def _a_number(cls, value: Any) -> Any:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError("Input should be a number")
-        return value
+        return _number(value)
 
 
 class Requirements(Strict):
-    """What is needed, when no model is named."""
+    """What is needed: of the model that is chosen, or of the one named."""
 
     quality: Annotated[int, Field(ge=1, le=10)] | None = None
     content_type: Annotated[str, Field(max_length=40, examples=["social", "client", "print"])] | None = None
+    max_cost_usd: (
+        Annotated[
+            str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{1,10})?$", examples=["0.05"], description="Of the job")
+        ]
+        | None
+    ) = None
+    max_latency_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+
+    @field_validator("max_latency_s", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        return _number(value)
 
 
 class EstimateRequest(Strict):
@@ -49,6 +66,8 @@ class EstimateRequest(Strict):
     ] = []
     requirements: Requirements = Requirements()
     params: Params = Params()
+    priority: Literal["interactive", "batch"] = "interactive"
+    cache: Literal["exact", "off"] = "exact"
 
 
 class JobRequest(EstimateRequest):
@@ -56,8 +75,16 @@ class JobRequest(EstimateRequest):
 
     callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     metadata: dict[Annotated[str, Field(max_length=100)], Any] = {}
-    priority: Literal["interactive", "batch"] = "interactive"
-    cache: Literal["exact", "off"] = "exact"
+    quote_id: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+                description="Of an estimate of the same request: its prices hold for ten minutes",
+            ),
+        ]
+        | None
+    ) = None
 
     @field_validator("metadata")
     @classmethod

@@ -1,45 +1,25 @@
 """Accepting a job: decide model and price, answer from the cache or hold the money, and ring. One transaction."""
 
-import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
-from apps.caching import fingerprint
-from apps.catalog import pricing, selection
-from apps.catalog.snapshot import ModelInfo
-from apps.core import clock, http, money
+from apps.core import clock, http
 from apps.core.errors import DomainError, InvalidRequest
-from apps.jobs import capacity, leases, settle
+from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
-from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.jobs.plans import Plan
+from apps.jobs.serializers import JobRequest
 from apps.jobs.states import CachePolicy, JobStatus
 from apps.ledger import holds
-from apps.validation import request as request_checks
 
 
 class IdempotencyKeyReused(DomainError):
     code, status, title = "idempotency_key_reused", 422, "This Idempotency-Key was used for another request"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a request comes to, before anything is stored: JSON-ready where a job keeps it."""
-
-    model: ModelInfo
-    prompt: str
-    params: dict[str, Any]
-    selection: dict[str, Any]
-    quote: dict[str, Any]
-    estimated_usd: Decimal
-    upper_bound_usd: Decimal
-    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,74 +28,6 @@ class Once:
 
     key: str
     digest: bytes
-
-
-def plan(caller: Caller, asked: EstimateRequest, *, derive_seed: bool = True) -> Plan:
-    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network."""
-    prompt = request_checks.normalise(asked.prompt)
-    chosen = selection.choose(
-        kind=asked.type,
-        model=asked.model,
-        quality=asked.requirements.quality,
-        content_type=asked.requirements.content_type,
-        max_quality=caller.tier.max_quality,
-        cheapest=caller.tier.prefers_cheapest,
-    )
-    wanted = asked.params.model_dump(exclude_none=True)
-    params = pricing.resolve(chosen.model, wanted)
-    quote = pricing.quote(chosen.model, params=params, prompt=prompt)
-    routes = [(chosen.model.slug, route) for route in quote.routes]
-    for index, name in enumerate(asked.fallback_models):
-        fallback = selection.choose(
-            kind=asked.type,
-            model=name,
-            quality=None,
-            content_type=None,
-            max_quality=caller.tier.max_quality,
-            field=f"fallback_models[{index}]",
-        ).model
-        # Priced, and held to its limits, with what it would be sent: the parameters of the model asked for.
-        priced = pricing.quote(fallback, params=pricing.resolve(fallback, params), prompt=prompt)
-        routes += [(name, route) for route in priced.routes]
-    canonical = fingerprint.normalise(prompt, case_sensitive=chosen.model.case_sensitive)
-    if "seed" not in params:
-        seed = fingerprint.derive_seed(model=chosen.model.slug, prompt=canonical)
-        params["seed"] = seed if derive_seed else secrets.randbelow(fingerprint.MAX_SEED)
-    upper_bound = max(route.amount_usd for _, route in routes)
-    return Plan(
-        model=chosen.model,
-        prompt=prompt,
-        params=params,
-        selection={
-            "model": chosen.model.slug,
-            "reason": chosen.reason,
-            "alternatives": list(chosen.alternatives),
-        },
-        quote={
-            "estimated_usd": money.text(quote.estimated_usd),
-            "upper_bound_usd": money.text(upper_bound),
-            "breakdown": quote.breakdown,
-            "time_s": {"p50": chosen.model.expected_s_p50, "p95": chosen.model.expected_s_p95},
-            "cache_ttl_s": chosen.model.cache_ttl_s,
-            "routes": [
-                {
-                    "route_id": str(route.route_id),
-                    "model": name,
-                    "provider": route.provider,
-                    "provider_model": route.provider_model,
-                    "price_id": str(route.price_id),
-                    "price_version": route.price_version,
-                    "amount_usd": money.text(route.amount_usd),
-                }
-                for name, route in routes
-            ],
-        },
-        estimated_usd=quote.estimated_usd,
-        upper_bound_usd=upper_bound,
-        fingerprint=fingerprint.of(
-            model=chosen.model.slug, model_version=chosen.model.version, prompt=canonical, params=params
-        ),
-    )
 
 
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
@@ -127,7 +39,7 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
     try:
         if asked.callback_url:
             _check_callback(asked.callback_url)
-        planned = plan(caller, asked, derive_seed=asked.cache != "off")
+        planned = _plan(caller, asked)
     except DomainError:
         # What was accepted once is answered the same, even if it would be refused now (its model has been retired).
         earlier = _earlier(caller, once)
@@ -144,6 +56,12 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     return job, False
+
+
+def _plan(caller: Caller, asked: JobRequest) -> Plan:
+    if asked.quote_id is None:
+        return plans.make(caller, asked)
+    return plans.honour(caller, asked, uuid.UUID(asked.quote_id))
 
 
 @transaction.atomic(durable=True)

@@ -6,8 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -18,13 +16,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts import caller
+from apps.caching import store as cache
 from apps.catalog import snapshot
-from apps.core import clock, inputs, money, notify
+from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
-from apps.jobs import cancel, documents, listing, reads, schemas, serializers, submit
+from apps.jobs import cancel, documents, listing, plans, reads, schemas, serializers, submit
 from apps.jobs.models import Job, JobEvent
-from apps.providers import health
 
 READ, WRITE = "jobs:read", "jobs:write"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -114,27 +112,23 @@ class JobEvents(APIView):
 
 
 class Estimates(APIView):
-    """What a job would cost and how long it would take. Nothing is stored or held."""
+    """What a job would cost and how long it would take, as a quote that is kept for ten minutes. Nothing is held."""
 
     scopes = {"POST": READ}
 
     @extend_schema(
-        request=serializers.EstimateRequest, responses={200: schemas.Estimate, **problems(403, 422)}
+        request=serializers.EstimateRequest,
+        responses={200: schemas.Estimate, **problems(403, 404, 410, 422)},
     )
     def post(self, request: Request) -> Response:
         asked = inputs.parse(serializers.EstimateRequest, inputs.body(request))
-        planned = submit.plan(caller.required(request), asked)
-        return Response(
-            {
-                "model": planned.model.slug,
-                "selection": planned.selection,
-                "params": planned.params,
-                "estimated_cost_usd": money.text(planned.estimated_usd),
-                "upper_bound_usd": money.text(planned.upper_bound_usd),
-                "breakdown": planned.quote["breakdown"],
-                "estimated_time_s": planned.quote["time_s"],
-            }
-        )
+        asker = caller.required(request)
+        plan = plans.make(asker, asked)
+        hit = None
+        if asked.cache != "off":
+            hit = cache.lookup(team_id=asker.team_id, fingerprint=plan.fingerprint)
+        kept = plans.keep(asker, asked, plan)
+        return Response(documents.estimate(plan, kept, hit, cache=asked.cache))
 
 
 class Models(APIView):
@@ -144,8 +138,8 @@ class Models(APIView):
 
     @extend_schema(responses={200: schemas.Models, **problems()})
     def get(self, request: Request) -> Response:
-        best = caller.required(request).tier.max_quality
-        return Response({"data": [_model(model, best) for model in snapshot.current().offered()]})
+        tier = caller.required(request).tier
+        return Response({"data": [documents.model(each, tier) for each in snapshot.current().offered()]})
 
 
 def _once(request: Request) -> submit.Once | None:
@@ -212,21 +206,3 @@ def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:
                 return
             while not news.wait(_HEARTBEAT_S):
                 yield ": still there\n\n"
-
-
-def _model(model: snapshot.ModelInfo, max_quality: int) -> dict[str, Any]:
-    return {
-        "id": model.slug,
-        "name": model.name,
-        "type": model.kind,
-        "quality": model.quality,
-        "allowed": model.quality <= max_quality,
-        "limits": dict(model.limits),
-        "defaults": dict(model.defaults),
-        "estimated_time_s": {"p50": model.expected_s_p50, "p95": model.expected_s_p95},
-        "prices": [
-            {"unit": route.price.unit, "unit_price_usd": money.text(route.price.unit_price_usd)}
-            for route in model.routes
-        ],
-        "health": asdict(health.of((route.provider, route.provider_model) for route in model.routes)),
-    }

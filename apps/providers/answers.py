@@ -4,12 +4,14 @@ Each adapter knows its own envelope; which HTTP status means which kind of error
 how `Retry-After` is read, is the same everywhere.
 """
 
+import base64
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 from apps.core import clock
+from apps.providers.contract import Output
 from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.http import Answer
 
@@ -36,6 +38,7 @@ _BY_STATUS: Final = {
 _REFUSALS = ("nsfw", "moderation", "sensitive content", "content policy", "safety filter", "safety system")
 # A 429 that no waiting helps against.
 _SPENT = ("billing", "balance", "insufficient credit")
+_NO_FILE = ("text/html", "application/json")
 
 
 def refusal(
@@ -76,6 +79,36 @@ def field(answer: Answer, name: str) -> str:
         return str(answer.json().get(name, ""))
     except ProviderError:
         return "no JSON"
+
+
+def file(answer: Answer) -> bytes:
+    """The file that an answer is, where the protocol sends no JSON around it.
+
+    What it is, its first bytes will tell. Raises ProviderError: malformed (it says that it is a page or JSON: somebody
+    else answered, and whether anything was bought is unknown) or bad_output (empty).
+    """
+    if answer.headers.get("content-type", "").startswith(_NO_FILE):
+        raise ProviderError(ErrorKind.MALFORMED, f"HTTP {answer.status} without the file")
+    if not answer.body:
+        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty file")
+    return answer.body
+
+
+def picture(entry: Any) -> Output:
+    """Of OpenAI's list of pictures: by value as `b64_json`, or by address as `url`.
+
+    Raises ProviderError (bad_output).
+    """
+    encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
+    if not encoded and isinstance(url, str) and is_address(url):
+        return Output(url=url)
+    try:
+        data = base64.b64decode(encoded or "", validate=True)
+    except (ValueError, TypeError) as error:
+        raise ProviderError(ErrorKind.BAD_OUTPUT, "a picture that is not base64") from error
+    if not data:
+        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty picture")
+    return Output(data=data)
 
 
 def is_moderation(message: str) -> bool:

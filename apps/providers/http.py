@@ -28,7 +28,7 @@ _LEAST_S = 1.0
 _within_s: ContextVar[float] = ContextVar("within_s", default=math.inf)
 
 # Raised before the first byte of the request can have left: nothing was bought.
-_UNSENT = (
+UNSENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -85,7 +85,7 @@ def exchange(
         with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
             body = _read(response, max_bytes=max_bytes, ends_at=ends_at)
             return Answer(response.status_code, response.headers, body)
-    except (*_UNSENT, httpx.InvalidURL) as error:
+    except (*UNSENT, httpx.InvalidURL) as error:
         raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
     except httpx.TransportError as error:
         raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error

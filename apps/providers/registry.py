@@ -8,6 +8,7 @@ from django.conf import settings
 from apps.core import clock
 from apps.providers.adapters.elevenlabs import ElevenLabs
 from apps.providers.adapters.fal import Fal
+from apps.providers.adapters.litellm import LiteLLM
 from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.replicate import Replicate
 from apps.providers.adapters.stability import Stability
@@ -28,6 +29,7 @@ ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "openai": OpenAI,
     "stability": Stability,
     "elevenlabs": ElevenLabs,
+    "litellm": LiteLLM,
 }
 
 

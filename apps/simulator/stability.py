@@ -71,7 +71,7 @@ class _Door(SynchronousDoor):
     protocol = "stability"
 
     async def place(self, request: Request) -> Response:
-        return await self.submit(request, f"stable-image/{request.path_params['service']}")
+        return await self.submit(request, request.path_params["service"])
 
     async def balance(self, request: Request) -> Response:
         try:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import av
 import httpx
 import pytest
 from PIL import Image
 
+from apps.providers.adapters.elevenlabs import ElevenLabs
 from apps.providers.adapters.fal import Fal
+from apps.providers.adapters.openai import OpenAI
 from apps.providers.adapters.replicate import Replicate
+from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import (
     Adapter,
@@ -35,8 +39,9 @@ ATTEMPT = "attempt-1"
 class Subject:
     """One adapter as the suite sees it.
 
-    made: the adapter, its key and where it finds the simulator given. model: an image model of the simulator's.
-    params: an order for one small picture, and what is delivered for it. unsafe: how the provider says that an output
+    made: the adapter, its key and where it finds the simulator given. model: one of the simulator's, for `kind`.
+    params: an order for one small output, and what is delivered for it (`size`: of a picture). several: it makes more
+    than one output at a time. unsafe: how the provider says that an output
     is: it flags it, or fails. dropped, refused: what `fit` drops, and what it can't make, by our names.
     kinds: where a fault has another kind here than everywhere else.
     """
@@ -46,7 +51,9 @@ class Subject:
     capabilities: Capabilities
     model: str
     params: Mapping[str, Any] = field(default_factory=lambda: {"width": 64, "height": 32})
+    kind: Literal["image", "audio"] = "image"
     size: tuple[int, int] = (64, 32)
+    several: bool = True
     unsafe: Literal["flagged", "fails"] = "flagged"
     dropped: tuple[Change, ...] = ()
     refused: tuple[Mapping[str, Any], ...] = ()
@@ -61,9 +68,9 @@ class Subject:
     def ask(
         self, prompt: str = "a red fox", *, webhook_url: str | None = None, **params: Any
     ) -> GenerationRequest:
-        """A request for a picture, as `fit` leaves it."""
+        """A request for one output, as `fit` leaves it."""
         asked = {**self.params, **params}
-        return GenerationRequest(ATTEMPT, "image", self.model, prompt, asked, webhook_url)
+        return GenerationRequest(ATTEMPT, self.kind, self.model, prompt, asked, webhook_url)
 
 
 SUBJECTS = (
@@ -90,6 +97,38 @@ SUBJECTS = (
         dropped=(Change("voice", "aria"), Change("resolution", "720p"), Change("seed", 2**31 + 5, 5)),
         refused=({"n": 5}, {"duration_s": 2.5}),
     ),
+    Subject(
+        "openai",
+        lambda url, key, secret: OpenAI(f"{url}/openai/v1", key),
+        OpenAI.capabilities,
+        "gpt-image-2",
+        dropped=(Change("voice", "aria"), Change("seed", 5), Change("negative_prompt", "rain")),
+        refused=({"n": 11}, {"width": 100, "height": 100}, {"width": 64, "height": None}),
+    ),
+    Subject(
+        "stability",
+        lambda url, key, secret: Stability(f"{url}/stability", key),
+        Stability.capabilities,
+        "core",
+        params={"aspect_ratio": "21:9"},
+        size=(1536, 640),
+        several=False,
+        dropped=(Change("width", 1344), Change("height", 576), Change("seed", 0, 4_294_967_294)),
+        refused=({"n": 2}, {"width": 1000, "height": 999}),
+    ),
+    Subject(
+        "elevenlabs",
+        lambda url, key, secret: ElevenLabs(f"{url}/elevenlabs", key),
+        ElevenLabs.capabilities,
+        "eleven_multilingual_v2",
+        params={"voice": "aria"},
+        kind="audio",
+        several=False,
+        dropped=(Change("voice", "sora", "jessica"), Change("resolution", "720p")),
+        refused=({"n": 2}, {"duration_s": 5}, {"voice": "nobody"}),
+        # What it says of anything but too much at once: everybody wants something of it.
+        kinds=dict.fromkeys(("429", "429-date", "429-absent", "429-absurd"), ErrorKind.SERVER_ERROR),
+    ),
 )
 
 
@@ -101,6 +140,7 @@ def those(condition: Callable[[Subject], bool]) -> pytest.MarkDecorator:
 everyone = those(lambda s: True)
 asynchronous = those(lambda s: not s.capabilities.synchronous)
 synchronous = those(lambda s: s.capabilities.synchronous)
+several = those(lambda s: s.several)
 telling = those(lambda s: s.capabilities.webhooks)
 
 
@@ -139,9 +179,17 @@ def error_of(call: Callable[[], object]) -> ProviderError:
     return caught.value
 
 
-def picture(output: Output) -> Image.Image:
-    """The decoded output, fetched if it came by address."""
-    if output.data is None:
-        assert output.url
-        return Image.open(io.BytesIO(httpx.get(output.url, trust_env=False).raise_for_status().content))
-    return Image.open(io.BytesIO(output.data))
+def content(output: Output) -> bytes:
+    """Fetched, if it came by address."""
+    if output.data is not None:
+        return output.data
+    assert output.url
+    return httpx.get(output.url, trust_env=False).raise_for_status().content
+
+
+def is_as_ordered(subject: Subject, output: Output) -> bool:
+    """Whether it decodes as what the subject delivers."""
+    if subject.kind == "image":
+        return Image.open(io.BytesIO(content(output))).size == subject.size
+    with av.open(io.BytesIO(content(output)), "r") as sound:
+        return sum(frame.samples for frame in sound.decode(audio=0)) > 0

@@ -107,8 +107,16 @@ def test_the_small_reads(warm: Someone) -> None:
     ):
         with at_most(limit):
             assert warm.api.get(path).status_code == 200
-    with at_most(0):
-        assert warm.api.post("/v1/estimates", body(), format="json").status_code == 200
+
+
+def test_an_estimate_looks_into_the_cache_and_keeps_its_quote(warm: Someone) -> None:
+    with at_most(2):
+        quote = warm.api.post("/v1/estimates", body(), format="json").json()
+    with at_most(1):
+        assert warm.api.post("/v1/estimates", body(cache="off"), format="json").status_code == 200
+    with at_most(ACCEPT + 1):
+        asked = body(quote_id=quote["quote_id"])
+        assert warm.api.post("/v1/jobs", asked, format="json").status_code == 202
 
 
 def test_a_refusal_before_the_database_costs_nothing(warm: Someone) -> None:

@@ -32,10 +32,11 @@ def test_every_model_says_what_it_takes_and_costs(pro: Someone) -> None:
     assert conforms(schemas.Models, answer)
     models = {model["id"]: model for model in answer["data"]}
     assert set(models) == {"fast-draft", "standard", "premium", "clip", "speech"}
-    assert models["fast-draft"]["prices"] == [{"unit": "image", "unit_price_usd": "0.005"}]
+    assert models["fast-draft"]["prices"] == [{"unit": "image", "unit_price_usd": "0.005", "multipliers": {}}]
+    assert models["clip"]["prices"][0]["multipliers"] == {"resolution": {"1080p": "1.5"}}
     assert models["fast-draft"]["limits"]["max_width"] == 1536
     assert models["clip"]["defaults"]["duration_s"] == 5
-    assert models["clip"]["estimated_time_s"] == {"p50": 45, "p95": 120}
+    assert models["clip"]["estimated_time_s"] == {"p50": 45, "p95": 120, "basis": "catalog"}
 
 
 def test_the_tier_says_which_are_allowed() -> None:
@@ -97,6 +98,7 @@ def test_the_breakdown_multiplies_to_the_estimate(pro: Someone) -> None:
     parts = estimate["breakdown"]
     product = Decimal(parts["unit_price_usd"]) * Decimal(parts["quantity"]) * Decimal(parts["multiplier"])
     assert product == Decimal(estimate["estimated_cost_usd"]) == Decimal("0.3")
+    assert (parts["multipliers"], parts["count"], parts["discount"]) == ({"resolution": "1.5"}, 1, "0")
 
 
 def test_an_estimate_needs_no_budget() -> None:

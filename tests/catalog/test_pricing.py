@@ -10,18 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.catalog import pricing
-from apps.catalog.snapshot import ModelInfo, PriceInfo, RouteInfo
+from apps.catalog.snapshot import ModelInfo, PriceInfo, RouteInfo, StatsInfo
 from apps.core.errors import InvalidRequest
 
 
-def priced(unit: str, *usd: str, multipliers: dict[str, dict[str, str]] | None = None) -> ModelInfo:
+def priced(
+    unit: str,
+    *usd: str,
+    multipliers: dict[str, dict[str, str]] | None = None,
+    prompt_token_usd: str = "0",
+    batch_discount: str = "0",
+) -> ModelInfo:
     """A model with one route for each price."""
     routes = tuple(
         RouteInfo(
             id=uuid.uuid4(),
             provider=f"provider-{i}",
             provider_model=f"m{i}",
-            price=PriceInfo(uuid.uuid4(), 1, unit, Decimal(price), multipliers or {}),
+            price=PriceInfo(
+                uuid.uuid4(),
+                1,
+                unit,
+                Decimal(price),
+                multipliers or {},
+                Decimal(prompt_token_usd),
+                Decimal(batch_discount),
+            ),
         )
         for i, price in enumerate(usd)
     )
@@ -92,10 +106,71 @@ def test_a_multiplier_counts_for_its_value_only() -> None:
         "unit": "second",
         "unit_price_usd": "0.05",
         "quantity": "4",
+        "count": 1,
+        "multipliers": {"resolution": "1.5"},
         "multiplier": "1.5",
+        "prompt_usd": "0",
+        "discount": "0",
     }
     base = pricing.quote(model, params={"duration_s": 4, "resolution": "720p"}, prompt="")
     assert base.estimated_usd == Decimal("0.20")
+
+
+def test_an_image_by_the_token_costs_its_tokens_and_those_of_the_prompt_at_most() -> None:
+    table = {"size": {"1024x1024": "1056", "else": "6240"}}
+    model = priced("token", "0.000032", multipliers=table, prompt_token_usd="0.000005")
+    quote = pricing.quote(model, params={"n": 2, "width": 1024, "height": 1024}, prompt="é" * 100)
+    # 2 x 1056 tokens of the output; 200 bytes of the prompt, once.
+    assert quote.estimated_usd == Decimal("0.067584") + Decimal("0.001")
+    assert quote.breakdown["prompt_usd"] == "0.001"
+    large = pricing.quote(model, params={"n": 1, "width": 1536, "height": 1024}, prompt="")
+    assert large.estimated_usd == Decimal("0.19968")
+
+
+def test_the_article_s_video_costs_half_as_much_again_in_1080p_and_by_its_length_above_five_seconds() -> None:
+    rules = {"resolution": {"1080p": "1.5"}, "duration_s": {"above": "5", "per": "5"}}
+    model = priced("request", "0.025", multipliers=rules)
+    costs = {
+        (resolution, duration_s): pricing.quote(
+            model, params={"resolution": resolution, "duration_s": duration_s}, prompt=""
+        ).estimated_usd
+        for resolution in ("720p", "1080p")
+        for duration_s in (4, 10)
+    }
+    assert costs == {
+        ("720p", 4): Decimal("0.025"),
+        ("1080p", 4): Decimal("0.0375"),
+        ("720p", 10): Decimal("0.05"),
+        ("1080p", 10): Decimal("0.075"),
+    }
+
+
+def test_a_batch_has_the_price_s_discount_and_nothing_else_has() -> None:
+    model = priced("image", "0.02", batch_discount="0.5")
+    assert pricing.quote(model, params={"n": 3}, prompt="").estimated_usd == Decimal("0.06")
+    batch = pricing.quote(model, params={"n": 3}, prompt="", batch=True)
+    assert (batch.estimated_usd, batch.breakdown["discount"]) == (Decimal("0.03"), "0.5")
+
+
+@pytest.mark.parametrize(
+    ("routing", "order"),
+    [
+        ("priority", ["m0", "m1", "m2"]),
+        ("cheapest", ["m2", "m0", "m1"]),
+        ("fastest", ["m1", "m0", "m2"]),
+        ("weighted", ["m2", "m0", "m1"]),
+    ],
+)
+def test_routes_are_quoted_in_the_order_of_the_models_routing(routing: str, order: list[str]) -> None:
+    model = dataclasses.replace(priced("image", "0.02", "0.05", "0.01"), routing=routing)
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    quick = StatsInfo(samples=50, success_rate=1, p50_s=0.5, p95_s=1, measured_at=at)
+    first, second, third = model.routes
+    routes = (first, dataclasses.replace(second, stats=quick), dataclasses.replace(third, weight=5))
+    quote = pricing.quote(dataclasses.replace(model, routes=routes), params={"n": 1}, prompt="")
+    assert [route.provider_model for route in quote.routes] == order
+    assert quote.estimated_usd == quote.routes[0].amount_usd
+    assert quote.upper_bound_usd == Decimal("0.05")
 
 
 def test_the_first_route_is_the_estimate_and_the_dearest_the_bound() -> None:
@@ -187,6 +262,13 @@ def test_a_parameter_the_model_has_no_limit_for_is_not_offered() -> None:
 
 def test_the_area_is_limited_too() -> None:
     assert set(faults(priced("image", "1"), width=2048, height=2048)) == {"params.width", "params.height"}
+
+
+def test_where_only_some_sizes_are_offered_others_are_refused() -> None:
+    model = priced("image", "1")
+    square = dataclasses.replace(model, limits={**model.limits, "sizes": ["1024x1024"]})
+    assert pricing.resolve(square, {})["width"] == 1024
+    assert set(faults(square, width=512)) == {"params.width", "params.height"}
 
 
 def test_the_largest_seed_passes() -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 
 def reprice(slug: str, unit_price_usd: str, **values: Any) -> None:
-    route = Route.objects.get(model=slug)
+    route = Route.objects.get(model=slug, provider="wavespeed")
     Price.objects.create(
         **{"route": route, "version": 2, "unit": "image", "unit_price_usd": Decimal(unit_price_usd), **values}
     )
@@ -79,20 +79,38 @@ def test_a_route_priced_by_what_requests_do_not_say_is_not_offered(catalog: Cata
 
 def test_a_route_without_a_price_and_an_inactive_route_are_not_offered(catalog: Catalog) -> None:
     premium = GenerationModel.objects.get(slug="premium")
-    Route.objects.create(model=premium, provider="other", provider_model="p", position=0)
+    Route.objects.create(model=premium, provider="wavespeed", provider_model="p", position=0)
     Route.objects.filter(model="standard").update(active=False)
     snapshot.forget()
-    assert [route.provider for route in snapshot.current().models["premium"].routes] == ["wavespeed"]
+    assert [route.provider_model for route in snapshot.current().models["premium"].routes] == [
+        "wavespeed-ai/premium"
+    ]
     assert snapshot.current().models["standard"].routes == ()
 
 
 def test_routes_come_in_the_order_of_their_position(catalog: Catalog) -> None:
     premium = GenerationModel.objects.get(slug="premium")
     Route.objects.filter(model="premium").update(position=5)
-    first = Route.objects.create(model=premium, provider="other", provider_model="p", position=1)
+    first = Route.objects.create(model=premium, provider="wavespeed", provider_model="p", position=1)
     Price.objects.create(route=first, version=1, unit="image", unit_price_usd=1)
     snapshot.forget()
-    assert [route.provider for route in snapshot.current().models["premium"].routes] == ["other", "wavespeed"]
+    assert [route.provider_model for route in snapshot.current().models["premium"].routes] == [
+        "p",
+        "wavespeed-ai/premium",
+    ]
+
+
+def test_what_only_a_provider_without_a_key_makes_is_not_offered(catalog: Catalog, settings: Any) -> None:
+    assert "gpt-image-high" not in {model.slug for model in catalog.offered()}
+    assert {route.provider for route in catalog.models["standard"].routes} == {"wavespeed"}
+    settings.PROVIDERS = {**settings.PROVIDERS, "openai": {"api_key": "k"}, "fal": {"api_key": "k"}}
+    snapshot.forget()
+    both = snapshot.current()
+    assert "gpt-image-high" in {model.slug for model in both.offered()}
+    assert [route.provider for route in both.models["standard"].routes] == ["wavespeed", "fal"]
+    settings.PROVIDERS = {}
+    snapshot.forget()
+    assert snapshot.current().offered() == ()
 
 
 def test_an_inactive_model_is_gone_and_a_retired_one_no_longer_offered(catalog: Catalog) -> None:

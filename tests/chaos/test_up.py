@@ -31,6 +31,8 @@ def up(run: Path) -> Iterator["subprocess.Popen[bytes]"]:
         "CACHE_REDIS_URL",
         "ARTIFACT_STORAGE_OPTIONS",
         "PUBLIC_URL",
+        "WAVESPEED_API_KEY",
+        "WAVESPEED_BASE_URL",
     )
     free = {name: str(ports.free()) for name in ("WEB_PORT", "FLOWER_PORT", "SIMULATOR_PORT")}
     environ = {name: value for name, value in os.environ.items() if name not in own}

@@ -5,6 +5,7 @@ A conftest imports the fixtures it wants: `from tests.fakes.simulator import sim
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -32,13 +33,20 @@ class Simulator:
     webhook_secret = "whsec_dGVzdC1zZWNyZXQh"
 
     def __init__(
-        self, *, time_scale: float = 0.01, ledger: Path | None = None, port: int | None = None
+        self,
+        *,
+        time_scale: float = 0.01,
+        ledger: Path | None = None,
+        port: int | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
+        """`tls`: PEM files of a certificate for 127.0.0.1, which signs itself, and of its key."""
         self.port = port or free_port()
-        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.time_scale = time_scale
-        self._ledger = ledger
-        self._client = httpx.Client(base_url=self.base_url, timeout=10, trust_env=False)
+        self._ledger, self._tls = ledger, tls
+        trusted = ssl.create_default_context(cafile=str(tls[0])) if tls else True
+        self._client = httpx.Client(base_url=self.base_url, timeout=10, trust_env=False, verify=trusted)
         self.process = self._start()
 
     @property
@@ -59,16 +67,21 @@ class Simulator:
     def reset(self) -> None:
         self._post("/admin/reset", {})
 
-    def ledger(self, task_id: str | None = None, since: float = 0) -> dict[str, list[dict[str, Any]]]:
+    def ledger(
+        self, task_id: str | None = None, since: float = 0, protocol: str | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
         """`{submits, tasks, charges, webhooks}`, each a list of rows in the order written."""
-        params = {"since": str(since)} | ({"task_id": task_id} if task_id else {})
+        only = {"task_id": task_id, "protocol": protocol}
+        params = {"since": str(since), **{name: value for name, value in only.items() if value}}
         answer: dict[str, list[dict[str, Any]]] = (
             self._client.get("/admin/ledger", params=params).raise_for_status().json()
         )
         return answer
 
-    def summary(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self._client.get("/admin/summary").raise_for_status().json()
+    def summary(self, protocol: str | None = None) -> dict[str, Any]:
+        """Totals, of one protocol or of all."""
+        params = {"protocol": protocol} if protocol else {}
+        answer: dict[str, Any] = self._client.get("/admin/summary", params=params).raise_for_status().json()
         return answer
 
     def stop(self) -> int:
@@ -95,6 +108,8 @@ class Simulator:
         arguments = ["--port", str(self.port), "--time-scale", str(self.time_scale), "--seed", "1"]
         if self._ledger:
             arguments += ["--ledger", str(self._ledger)]
+        if self._tls:
+            arguments += ["--tls-cert", str(self._tls[0]), "--tls-key", str(self._tls[1])]
         process = subprocess.Popen(
             [sys.executable, "-m", "apps.simulator", *arguments],
             cwd=_ROOT,

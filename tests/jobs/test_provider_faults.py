@@ -117,7 +117,7 @@ def test_a_fallback_is_priced_with_what_it_would_be_sent(engine: Engine) -> None
     """Not with its own defaults: the provider bills the size that it gets."""
     GenerationModel.objects.filter(slug="standard").update(defaults={"width": 2048, "height": 2048})
     by_size = {"unit": Price.Unit.MEGAPIXEL, "unit_price_usd": Decimal("0.01"), "version": 2}
-    Price.objects.create(route=Route.objects.get(model_id="standard"), **by_size)
+    Price.objects.create(route=Route.objects.get(model_id="standard", provider="wavespeed"), **by_size)
     snapshot.forget()
     asked = factories.body(fallback_models=["standard"])
     estimate = engine.user.api.post("/v1/estimates", asked, format="json").json()

@@ -143,7 +143,7 @@ def test_a_key_is_neither_changed_nor_deleted(ops: Client, rows: None) -> None:
 
 
 def test_a_price_is_added_as_the_next_version_and_never_changed(ops: Client, rows: None) -> None:
-    route = Route.objects.get(model="premium")
+    route = Route.objects.get(model="premium", provider="wavespeed")
     values = {
         "route": route.pk,
         "unit": "image",

@@ -83,7 +83,7 @@ def test_every_model_with_a_table_of_ours_has_its_page() -> None:
         if config.name.startswith("apps.")
         for model in config.get_models()
     }
-    shown_inside_another = {"DeliveryAttempt", "RouteStats"}
+    shown_inside_another = {"DeliveryAttempt", "RouteStats", "Quote"}  # a quote is in the job that it was for
     assert {model.__name__ for model in ours - set(PAGES)} == shown_inside_another
 
 

@@ -1,11 +1,14 @@
 """What goes wrong goes wrong exactly as asked, and the bill says what a provider's would."""
 
 import io
+import re
+from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from apps.simulator import faults
 from tests.fakes.receiver import Receiver
 from tests.fakes.simulator import Simulator, wait_until
 from tests.simulator.client import Client
@@ -109,3 +112,9 @@ def test_injected_faults_can_be_cleared(client: Client, simulator: Simulator) ->
 )
 def test_a_mistaken_instruction_is_refused(client: Client, path: str, body: dict[str, object]) -> None:
     assert client.http.post(path, json=body).status_code == 400
+
+
+def test_every_fault_is_documented_as_it_says_of_itself() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text()
+    told = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", page, flags=re.M))
+    assert told == {name: what[0].upper() + what[1:] for name, what in faults.KNOWN.items()}

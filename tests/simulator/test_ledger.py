@@ -3,7 +3,9 @@
 import hashlib
 import json
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -37,6 +39,53 @@ def test_prices_can_be_set(client: Client, simulator: Simulator) -> None:
     simulator.settings(time_scale=0, prices={"fast-draft": "0.5"})
     client.submit({"prompt": "x"})
     assert simulator.summary()["charged_usd"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("fault", "amounts_usd"),
+    [
+        ("failed", []),
+        ("charge-failed", ["0.005"]),
+        ("cost", ["0.0075"]),
+        ("cost=0.5", ["0.0025"]),
+        ("double-charge", ["0.005", "0.005"]),
+        ("refund=0", ["0.005", "-0.005"]),
+    ],
+)
+def test_a_bill_may_differ_from_the_price(
+    client: Client, simulator: Simulator, fault: str, amounts_usd: list[str]
+) -> None:
+    simulator.settings(time_scale=0)
+    task_id = client.submit({"prompt": f"x [fault:{fault}]"})["id"]
+    wait_until(lambda: len(simulator.ledger(task_id)["charges"]) == len(amounts_usd))
+    charged = [Decimal(row["amount_usd"]) for row in simulator.ledger(task_id)["charges"]]
+    assert charged == [Decimal(amount) for amount in amounts_usd]
+
+
+def test_a_submit_sent_again_is_another_purchase(client: Client, simulator: Simulator) -> None:
+    simulator.settings(time_scale=0)
+    for _ in range(2):
+        client.http.post(f"/api/v3/{MODEL}", json={"prompt": "x"}, headers={"Idempotency-Key": "k-1"})
+    assert len(simulator.ledger()["charges"]) == 2
+
+
+def test_a_file_of_before_there_were_several_protocols_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(file)) as old:
+        old.execute(
+            "CREATE TABLE charges (id INTEGER PRIMARY KEY, charged_at REAL NOT NULL, task_id TEXT NOT NULL,"
+            " model TEXT NOT NULL, amount_usd TEXT NOT NULL)"
+        )
+        old.execute(
+            "INSERT INTO charges (charged_at, task_id, model, amount_usd) VALUES (1, 't', 'm', '0.5')"
+        )
+        old.commit()
+    running = Simulator(ledger=file)
+    try:
+        assert running.summary("wavespeed")["charged_usd"] == "0.5"
+        assert running.summary("replicate")["charged_usd"] == "0"
+    finally:
+        running.stop()
 
 
 def test_every_submit_is_written_down_with_its_key_and_body(client: Client, simulator: Simulator) -> None:

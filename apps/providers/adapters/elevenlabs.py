@@ -87,20 +87,25 @@ class ElevenLabs:
 
     def submit(self, request: GenerationRequest) -> Pending | Result:
         path, body = _sound(request) if _is_sound(request) else _speech(request)
+        headers = {
+            **self._headers(),
+            "accept": "audio/mpeg",
+            "content-type": "application/json",
+            # Not known to the provider, but it names the attempt in its logs.
+            "idempotency-key": request.attempt_id,
+        }
         answer = http.exchange(
             "POST",
             f"{self.base_url}/v1/{path}?output_format={_FORMAT}",
-            headers={**self._headers(), "accept": "audio/mpeg", "content-type": "application/json"},
+            headers=headers,
             content=json.dumps(body).encode(),
             max_bytes=http.MAX_RESULT_BYTES,
             total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
         )
         if answer.status != 200:
             raise _refusal(answer)
-        if not answer.body:
-            raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty sound")
         # It tells what it costs in characters of a subscription, not in money.
-        return Result(None, (Output(data=answer.body),))
+        return Result(None, (Output(data=answers.file(answer)),))
 
     def poll(self, ticket: Ticket) -> Pending | Result:
         """There are no tickets: the submit was answered with the result."""

@@ -7,7 +7,6 @@ own: it sends a POST up to three times unless told otherwise, does not bound an 
 A picture's price goes by its quality: a route names both as `gpt-image-1.5@medium`; without it the provider chooses.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,12 +71,10 @@ class OpenAI:
 
     def submit(self, request: GenerationRequest) -> Pending | Result:
         if request.kind == "image":
-            answer = self._generate("images/generations", _image(request))
+            answer = self._generate("images/generations", request, _image(request))
             return Result(None, _pictures(answer.json()), inference_ms=_inference_ms(answer.headers))
-        answer = self._generate("audio/speech", _speech(request))
-        if not answer.body:
-            raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty sound")
-        return Result(None, (Output(data=answer.body),), inference_ms=_inference_ms(answer.headers))
+        answer = self._generate("audio/speech", request, _speech(request))
+        return Result(None, (Output(data=answers.file(answer)),), inference_ms=_inference_ms(answer.headers))
 
     def poll(self, ticket: Ticket) -> Pending | Result:
         """There are no tickets: the submit was answered with the result."""
@@ -92,11 +89,17 @@ class OpenAI:
     def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
         raise WebhookRejected("the provider announces nothing of what we ask of it")
 
-    def _generate(self, path: str, body: dict[str, Any]) -> http.Answer:
+    def _generate(self, path: str, request: GenerationRequest, body: dict[str, Any]) -> http.Answer:
+        headers = {
+            **self._headers(),
+            "content-type": "application/json",
+            # Nothing is promised for it, but it names the attempt in the provider's logs.
+            "idempotency-key": request.attempt_id,
+        }
         answer = http.exchange(
             "POST",
             f"{self.base_url}/{path}",
-            headers={**self._headers(), "content-type": "application/json"},
+            headers=headers,
             content=json.dumps(body).encode(),
             max_bytes=http.MAX_RESULT_BYTES,
             total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
@@ -158,21 +161,7 @@ def _pictures(body: dict[str, Any]) -> tuple[Output, ...]:
         raise ProviderError(ErrorKind.MALFORMED, "no list of pictures in the answer")
     if not data:
         raise ProviderError(ErrorKind.BAD_OUTPUT, "finished without a picture")
-    return tuple(map(_picture, data))
-
-
-def _picture(entry: Any) -> Output:
-    """By value; servers that only speak the same protocol may give an address."""
-    encoded, url = (entry.get("b64_json"), entry.get("url")) if isinstance(entry, dict) else (None, None)
-    if not encoded and answers.is_address(url):
-        return Output(url=url)
-    try:
-        data = base64.b64decode(encoded or "", validate=True)
-    except (ValueError, TypeError) as error:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "a picture that is not base64") from error
-    if not data:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty picture")
-    return Output(data=data)
+    return tuple(map(answers.picture, data))
 
 
 def _refusal(answer: http.Answer) -> ProviderError:

@@ -71,10 +71,17 @@ class Stability:
     def submit(self, request: GenerationRequest) -> Pending | Result:
         path, model = _path(request.model)
         content_type, content = http.form(_fields(request, model))
+        headers = {
+            **self._headers(),
+            "accept": "image/*",
+            "content-type": content_type,
+            # Not known to the provider, but it names the attempt in its logs.
+            "idempotency-key": request.attempt_id,
+        }
         answer = http.exchange(
             "POST",
             f"{self.base_url}/v2beta/stable-image/generate/{path}",
-            headers={**self._headers(), "accept": "image/*", "content-type": content_type},
+            headers=headers,
             content=content,
             max_bytes=http.MAX_RESULT_BYTES,
             total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
@@ -127,10 +134,8 @@ def _result(answer: http.Answer) -> Result:
     reason = answer.headers.get("finish-reason", "SUCCESS")
     if reason != "SUCCESS":
         raise ProviderError(_ENDS.get(reason, ErrorKind.BAD_OUTPUT), answers.quoted(f"finished: {reason}"))
-    if not answer.body:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "an empty picture")
     # The protocol tells no price, and no time.
-    return Result(None, (Output(data=answer.body),))
+    return Result(None, (Output(data=answers.file(answer)),))
 
 
 def _refusal(answer: http.Answer) -> ProviderError:

@@ -13,10 +13,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", nargs="?", type=Path, default=sync.FILE)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Say what would change, and change nothing"
+        )
 
-    def handle(self, *args: Any, file: Path, **options: Any) -> None:
+    def handle(self, *args: Any, file: Path, dry_run: bool, **options: Any) -> None:
         try:
-            changes = sync.sync(file)
+            changes = sync.sync(file, dry_run=dry_run)
         except sync.CatalogFileError as error:
             raise CommandError(str(error)) from error
         for line in changes or ["nothing to change"]:

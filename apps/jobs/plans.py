@@ -1,0 +1,200 @@
+"""What a request comes to, before anything is stored: model, parameters, routes and their prices."""
+
+import hashlib
+import json
+import secrets
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from apps.accounts.caller import Caller
+from apps.caching import fingerprint
+from apps.catalog import pricing, quotes, selection, snapshot
+from apps.catalog.errors import QuoteExpired
+from apps.catalog.models import Quote
+from apps.catalog.selection import Offer, Requirements, Selection, Wanted
+from apps.catalog.snapshot import ModelInfo
+from apps.core import money
+from apps.core.errors import InvalidRequest
+from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.validation import request as request_checks
+
+# A model that was not named may be replaced by one that costs up to so many times as much, where the request sets no
+# maximum of its own.
+_DEARER = 2
+_SPARE_MODELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """JSON-ready where a job keeps it. The first of the quote's routes is the estimate, the dearest the bound."""
+
+    model: ModelInfo
+    prompt: str
+    params: dict[str, Any]
+    selection: dict[str, Any]
+    quote: dict[str, Any]
+    fingerprint: bytes
+
+    @property
+    def estimated_usd(self) -> Decimal:
+        return Decimal(self.quote["estimated_usd"])
+
+    @property
+    def upper_bound_usd(self) -> Decimal:
+        return Decimal(self.quote["upper_bound_usd"])
+
+
+def make(caller: Caller, asked: EstimateRequest) -> Plan:
+    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network."""
+    prompt = request_checks.normalise(asked.prompt)
+    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
+    needs = _requirements(asked)
+    chosen = selection.choose(wanted, tier=caller.tier, model=asked.model, requirements=needs)
+    routes = [*_routes(chosen, asked, caller, prompt)]
+    if needs.max_cost_usd is not None:
+        # The first is within it, or the model would not have been chosen.
+        routes = [route for route in routes if Decimal(route["amount_usd"]) <= needs.max_cost_usd]
+    return _plan(
+        asked,
+        model=chosen.model,
+        prompt=prompt,
+        params=dict(chosen.offer.params),
+        chosen=_explained(chosen),
+        quote=_quote(chosen.offer, routes),
+    )
+
+
+def honour(caller: Caller, asked: JobRequest, quote_id: uuid.UUID) -> Plan:
+    """The plan that was quoted, at the prices of then; one query.
+
+    Raises QuoteExpired, QuoteMismatch, or the catalog's refusal if the model has been withdrawn since.
+    """
+    kept = quotes.find(quote_id, user_id=caller.user_id, digest=_digest(asked))
+    prompt = request_checks.normalise(asked.prompt)
+    wanted = Wanted(asked.type, prompt, kept["params"])
+    model = selection.choose(wanted, tier=caller.tier, model=kept["selection"]["model"]).model
+    offered = {str(route.id) for each in snapshot.current().offered(asked.type) for route in each.routes}
+    routes = [route for route in kept["quote"]["routes"] if route["route_id"] in offered]
+    if not routes:
+        raise QuoteExpired("What was quoted is not offered any more. Ask for a new quote.")
+    quote = {**kept["quote"], "routes": routes, "quote_id": str(quote_id)}
+    return _plan(
+        asked, model=model, prompt=prompt, params=kept["params"], chosen=kept["selection"], quote=quote
+    )
+
+
+def keep(caller: Caller, asked: EstimateRequest, plan: Plan) -> Quote:
+    """Stores what was told, to be honoured; one query."""
+    params = {
+        name: value for name, value in plan.params.items() if name != "seed" or asked.params.seed == value
+    }
+    document = {"params": params, "selection": plan.selection, "quote": plan.quote}
+    return quotes.keep(user_id=caller.user_id, digest=_digest(asked), document=document)
+
+
+def _plan(
+    asked: EstimateRequest,
+    *,
+    model: ModelInfo,
+    prompt: str,
+    params: dict[str, Any],
+    chosen: dict[str, Any],
+    quote: dict[str, Any],
+) -> Plan:
+    """Draws the seed: the same request is the same picture, unless it wants no cache."""
+    canonical = fingerprint.normalise(prompt, case_sensitive=model.case_sensitive)
+    if "seed" not in params:
+        derived = fingerprint.derive_seed(model=model.slug, prompt=canonical)
+        params = {
+            **params,
+            "seed": secrets.randbelow(fingerprint.MAX_SEED) if asked.cache == "off" else derived,
+        }
+    key = fingerprint.of(model=model.slug, model_version=model.version, prompt=canonical, params=params)
+    return Plan(model, prompt, params, chosen, quote, key)
+
+
+def _requirements(asked: EstimateRequest) -> Requirements:
+    needs = asked.requirements
+    return Requirements(
+        quality=needs.quality,
+        content_type=needs.content_type,
+        max_cost_usd=None if needs.max_cost_usd is None else Decimal(needs.max_cost_usd),
+        max_latency_s=needs.max_latency_s,
+    )
+
+
+def _routes(
+    chosen: Selection, asked: EstimateRequest, caller: Caller, prompt: str
+) -> Iterator[dict[str, Any]]:
+    """The model's own, then those of the models to fall back to: named ones, or spare ones where none was named."""
+    yield from _priced(chosen.model.slug, chosen.offer.quote.routes)
+    # Priced, and held to their limits, with what they would be sent: the parameters of the model asked for.
+    sent = Wanted(asked.type, prompt, chosen.offer.params)
+    for index, name in enumerate(asked.fallback_models):
+        field = f"fallback_models[{index}]"
+        fallback = selection.choose(sent, tier=caller.tier, model=name, name_field=field)
+        yield from _priced(name, fallback.offer.quote.routes)
+    if asked.model is None and not asked.fallback_models:
+        yield from _spare(chosen, sent, cap=asked.requirements.max_cost_usd is not None)
+
+
+def _spare(chosen: Selection, sent: Wanted, *, cap: bool) -> Iterator[dict[str, Any]]:
+    """Routes of alternatives that meet the requirements too. `cap`: the request's own maximum holds."""
+    limit_usd = chosen.offer.quote.estimated_usd * _DEARER
+    for alternative in chosen.alternatives[:_SPARE_MODELS]:
+        try:
+            params = pricing.resolve(alternative.model, sent.params)
+        except InvalidRequest:
+            continue
+        priced = pricing.quote(alternative.model, params=params, prompt=sent.prompt)
+        within = [route for route in priced.routes if cap or route.amount_usd <= limit_usd]
+        yield from _priced(alternative.model.slug, within)
+
+
+def _priced(model: str, routes: Sequence[pricing.RoutePrice]) -> Iterator[dict[str, Any]]:
+    for route in routes:
+        yield {
+            "route_id": str(route.route_id),
+            "model": model,
+            "provider": route.provider,
+            "provider_model": route.provider_model,
+            "price_id": str(route.price_id),
+            "price_version": route.price_version,
+            "amount_usd": money.text(route.amount_usd),
+        }
+
+
+def _quote(offer: Offer, routes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    time = offer.timing
+    return {
+        "estimated_usd": money.text(offer.quote.estimated_usd),
+        "upper_bound_usd": money.text(max(Decimal(route["amount_usd"]) for route in routes)),
+        "breakdown": offer.quote.breakdown,
+        "time_s": {"p50": time.p50_s, "p95": time.p95_s, "basis": time.basis},
+        "cache_ttl_s": offer.model.cache_ttl_s,
+        "routes": list(routes),
+    }
+
+
+def _explained(chosen: Selection) -> dict[str, Any]:
+    return {
+        "model": chosen.model.slug,
+        "reason": chosen.reason,
+        "alternatives": [
+            {
+                "model": other.model.slug,
+                "quality": other.model.quality,
+                "estimated_cost_usd": money.text(other.quote.estimated_usd),
+            }
+            for other in chosen.alternatives
+        ],
+    }
+
+
+def _digest(asked: EstimateRequest) -> bytes:
+    """Of everything that decides what is made and what it costs."""
+    body = asked.model_dump(include=set(EstimateRequest.model_fields))
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
