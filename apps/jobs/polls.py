@@ -1,7 +1,7 @@
 """Polling in bulk: one statement takes the jobs that want news of their provider, one gives them back.
 
-Thousands of jobs may be under way, each asked for every half minute, nearly always to hear that it is not ready: a message,
-a claim and a write for each would cost more than the question. What has news goes its usual way, by `run`.
+Thousands of jobs may be under way, each asked for every half minute, nearly always to hear that it is not ready: a
+message, a claim and a write for each would cost more than the question. What has news goes its usual way, by `run`.
 """
 
 import json
