@@ -88,7 +88,7 @@ def _send(
 
 def _answered(job: Job, attempt: Attempt, answer: Pending | Result) -> None:
     if isinstance(answer, Pending):
-        attempts.submitted(job, attempt, answer, next_at=_next_poll(job, attempt))
+        attempts.submitted(job, attempt, answer, next_at=next_poll(job, attempt))
     else:
         if answer.ticket:
             # Nobody will announce it again: whoever takes over from us must be able to ask for it.
@@ -178,10 +178,10 @@ def _poll(job: Job, attempt: Attempt) -> None:
             # The provider can't be reached: that says nothing of the work we bought there.
             log.warning("poll.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
             still = Pending(_ticket(attempt), "submitted", attempt.progress)
-            attempts.pending(job, attempt, still, next_at=_next_poll(job, attempt, error.retry_after_s))
+            attempts.pending(job, attempt, still, next_at=next_poll(job, attempt, error.retry_after_s))
         return
     if isinstance(answer, Pending):
-        attempts.pending(job, attempt, answer, next_at=_next_poll(job, attempt))
+        attempts.pending(job, attempt, answer, next_at=next_poll(job, attempt))
     else:
         _collect(job, attempt, answer)
 
@@ -233,7 +233,7 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
     attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
 
 
-def _next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
+def next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
     """First when half of such jobs are done, then ever more seldom: the webhook usually comes before."""
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
     backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)

@@ -2,7 +2,9 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -74,17 +76,17 @@ def test_hardly_a_job_fails_while_providers_err_and_one_is_dead_for_a_third(
 ) -> None:
     third = size[0] // 3
     patience_s = 60 + third
-    crowds = [Crowd(fleet, third, "a fox")]
+    crowds = [submitted(fleet, third, "a fox")]
     crowds[0].end(within_s=patience_s)
 
     turn(fleet, dead=[DEAD])
     died_at = time.monotonic()
-    crowds.append(Crowd(fleet, third, "an owl"))
+    crowds.append(submitted(fleet, third, "an owl"))
     crowds[1].until(lambda found: sum(found.values()) - found[""] >= 0.9 * third, within_s=patience_s)
     turn(fleet, dead=[])
     outage_s, healed_at = time.monotonic() - died_at, fleet.sql("SELECT now()")[0][0]
 
-    crowds.append(Crowd(fleet, third, "a hare"))
+    crowds.append(submitted(fleet, third, "a hare"))
     while not (back_at := first_order_taken(fleet, healed_at)):
         assert (fleet.sql("SELECT now()")[0][0] - healed_at).total_seconds() < 6 * MAX_RECOVERY_S
         time.sleep(0.1)
@@ -104,6 +106,26 @@ def test_hardly_a_job_fails_while_providers_err_and_one_is_dead_for_a_third(
     assert recovery_s <= MAX_RECOVERY_S
     charged_once(fleet, everybody)
     everybody.bills_agree()
+
+
+def submitted(stack: Stack, count: int, prompt: str) -> Crowd:
+    """Each once, however busy the platform is: who is told to come again does, with the same key."""
+    client = stack.client()
+    body = {"type": "image", "prompt": prompt, "model": "fast-draft", "cache": "off"}
+
+    def submit(_: int) -> str:
+        key = {"Idempotency-Key": uuid.uuid4().hex}
+        while True:
+            answer = client.post(
+                "/v1/jobs", json={**body, "params": {"width": 64, "height": 64}}, headers=key
+            )
+            if answer.status_code not in (409, 503):
+                assert answer.status_code == 202, answer.text
+                return str(answer.json()["id"])
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
+
+    with ThreadPoolExecutor(4) as clients:
+        return Crowd.of(stack, list(clients.map(submit, range(count))))
 
 
 def charged_once(stack: Stack, crowd: Crowd) -> None:
