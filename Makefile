@@ -48,7 +48,8 @@ bench: $(BIN)/.dev ## Measure CPU and latency per job beside a bare baseline
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 chaos: $(BIN)/.dev ## Break things under a running stack and count the money afterwards
-	@$(BIN)/python -m pytest tests/chaos -m '' $(ARGS)
+	@$(BIN)/python -m pytest tests/chaos tests/properties tests/concurrency/test_budgets.py \
+		tests/ledger/test_caps.py -m '' $(ARGS)
 
 lock: ## Resolve requirements/*.in again into hash-locked *.txt (needs uv)
 	@[ -n "$(UV)" ] || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }

@@ -5,6 +5,7 @@ A provider's output is untrusted: its type is read from its first bytes and must
 """
 
 import secrets
+import time
 import uuid
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from apps.core import clock, http, rows
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 # Links of one artifact stay the same this long, so that repeated reads of a job can be cached and compared.
 URL_STEP_S: Final = 300
+
+_FIRST_PAUSE_S: Final = 0.25
 
 _SNIFFERS: Final = {
     "image": filetype.image_match,
@@ -74,13 +77,14 @@ def fetch(
 ) -> Artifact:
     """Keeps the file at `url`, or the bytes in `data`, if it is of `kind`: image, video or audio.
 
-    One INSERT; call it outside a transaction.
+    One INSERT; call it outside a transaction. Bytes can't be fetched again later, so a failing storage is tried for
+    `ARTIFACT_PATIENCE_S`.
 
     Raises http.UnsafeUrl, http.FetchFailed, BadMedia, or StoreUnavailable when our own side failed.
     """
     owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
     if data is not None:
-        return _keep(ContentFile(data), sha256(data).hexdigest(), kind, owner)
+        return _keep_at_last(data, kind, owner)
     if url is None:
         raise BadMedia("neither an address nor bytes")
     download = http.download(
@@ -176,6 +180,21 @@ def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -
     )
     rows.insert(artifact)
     return artifact
+
+
+def _keep_at_last(data: bytes, kind: str, owner: dict[str, Any]) -> Artifact:
+    """Tries again while patience lasts, each time after twice as long."""
+    digest, pause_s = sha256(data).hexdigest(), _FIRST_PAUSE_S
+    give_up_at = time.monotonic() + settings.ARTIFACT_PATIENCE_S
+    while True:
+        try:
+            return _keep(ContentFile(data), digest, kind, owner)
+        except StoreUnavailable:
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                raise
+            time.sleep(min(pause_s, left_s))
+            pause_s *= 2
 
 
 def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:

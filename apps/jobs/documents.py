@@ -80,7 +80,8 @@ def estimate(plan: Plan, kept: Quote, hit: Hit | None, *, cache: str) -> dict[st
         "expires_at": _time(kept.expires_at),
         "model": plan.model.slug,
         "selection": plan.selection,
-        "params": plan.params,
+        # Without the cache each job draws a seed of its own: none can be told.
+        "params": kept.document["params"] if cache == "off" else plan.params,
         "estimated_cost_usd": plan.quote["estimated_usd"],
         "upper_bound_usd": plan.quote["upper_bound_usd"],
         "breakdown": plan.quote["breakdown"],

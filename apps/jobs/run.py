@@ -224,6 +224,10 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
 def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -> None:
     """A paid result is never generated again because a download or our store failed."""
     log.warning("fetch.failed", job=str(job.pk), provider=attempt.provider, error=type(error).__name__)
+    if result.ticket is None and attempt.ticket is None:
+        # It came with the answer and exists nowhere else. It was bought, and is not bought again.
+        outcomes.unknown(job, attempt)
+        return
     store_away = isinstance(error, artifacts.StoreUnavailable)
     if attempt.polls >= _MAX_FETCHES and not store_away:
         outcomes.failed(job, attempt, ProviderError(ErrorKind.BAD_OUTPUT, str(error)), AttemptStatus.REJECTED)

@@ -1,16 +1,20 @@
 """Ops' pages of the money. Limits are edited; everything booked is history."""
 
+import uuid
 from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from unfold.decorators import action
 
 from apps.core import clock
 from apps.core.admin import BoundedPaginator, HistoryAdmin, ModelAdmin, Since, badge, usd
+from apps.ledger import by_hand, corrections
 from apps.ledger.models import (
     Budget,
     BudgetPeriod,
@@ -103,6 +107,13 @@ class BudgetPeriodAdmin(HistoryAdmin):
         return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', rows)
 
 
+def _uuid_or_404(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise Http404 from error
+
+
 def _limit(period: BudgetPeriod) -> Decimal | None:
     """The owner's own limit, else the tier's, as admission reads it; None: it has none."""
     if period.user is None:
@@ -126,8 +137,33 @@ class HoldAdmin(HistoryAdmin):
     search_help_text = "The id of what the money is for, or a part of a user's name"
     ordering = ("-id",)
     fields = (
-        "reference", "user", "period", "status", "amount", "captured", "price_id", "created_at", "resolved_at",
+        "reference", "user", "period", "status", "amount", "captured", "refunded", "price_id", "created_at",
+        "resolved_at",
     )  # fmt: skip
+    actions_detail = ("refund",)
+
+    def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.has_perm("ledger.refund_hold"))
+
+    @action(description="Refund", permissions=["refund"], url_path="refund")  # type: ignore[untyped-decorator]  # untyped package
+    def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        hold = get_object_or_404(Hold, pk=_uuid_or_404(object_id))
+
+        def give_back(amount_usd: Decimal, reason: str) -> str:
+            corrections.refund(
+                reference=hold.reference,
+                amount_usd=amount_usd,
+                reason=reason,
+                by=request.user.get_username(),
+            )
+            return f"refunded {usd(amount_usd)}: {reason}"
+
+        left = usd(hold.captured_usd - hold.refunded_usd)
+        return by_hand.page(self, request, hold, title=f"Refund: at most {left} is left", act=give_back)
+
+    @admin.display(description="refunded")
+    def refunded(self, hold: Hold) -> str:
+        return usd(hold.refunded_usd)
 
     @admin.display(description="user")
     def user(self, hold: Hold) -> str:
@@ -155,7 +191,7 @@ class EntryAdmin(HistoryAdmin):
     search_ids = ("reference", "user_id")
     search_help_text = "The id of what the money was for, or a part of a user's name"
     ordering = ("-id",)
-    fields = ("posted_at", "kind", "reference", "user", "period", "amount", "spent", "held", "reason")
+    fields = ("posted_at", "kind", "reference", "user", "period", "amount", "spent", "held", "reason", "by")
 
     @admin.display(description="user")
     def user(self, entry: Entry) -> str:

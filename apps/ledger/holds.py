@@ -7,8 +7,6 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
-
 from apps.core import clock, money, rows
 from apps.core.ids import uuid7
 from apps.ledger import periods, posting
@@ -201,9 +199,6 @@ def _resolve(
         "price_id": price_id,
         "now": clock.now(),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_RESOLVE, values)
-        row: tuple[Decimal, uuid.UUID] | None = cursor.fetchone()
-    if row is None:
-        raise HoldResolved(reference)
-    return row
+    for captured_usd, charged_at in rows.select(_RESOLVE, values):
+        return captured_usd, charged_at
+    raise HoldResolved(reference)

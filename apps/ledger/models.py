@@ -174,6 +174,7 @@ class Hold(models.Model):
                 name="hold_is_held_or_resolved",
             ),
         ]
+        permissions = [("refund_hold", "Can give back what was paid")]
         indexes = [
             # Serves reconcile: what is still held, oldest first.
             models.Index(fields=["created_at"], name="hold_open", condition=Q(state="held")),
@@ -232,6 +233,7 @@ class Entry(models.Model):
 
     class Meta:
         verbose_name_plural = "entries"
+        permissions = [("adjust_entry", "Can adjust what a user has spent")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(amount_usd__gte=0, saved_usd__gte=0), name="entry_amount_not_negative"

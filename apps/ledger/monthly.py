@@ -111,8 +111,9 @@ class Statement:
     def _rows(self) -> Iterator[tuple[spreadsheet.Cell, ...]]:
         month = f"{self.month:%Y-%m}"
         for line in self.lines:
+            day = line.day.isoformat() if line.day else None
             yield (
-                month, "usage", line.day and line.day.isoformat(), line.user, line.model, line.provider, line.cached,
+                month, "usage", day, line.user, line.model, line.provider, line.cached,
                 line.jobs, line.charged_usd, line.refunded_usd, line.saved_usd, None, None,
             )  # fmt: skip
         for each in self.corrections:
@@ -140,7 +141,7 @@ def statement(owner: Owner, month: date, *, timezone: str) -> Statement:
         (Scope.TEAM_MONTH, "team_period_id") if owner.scope == "team" else (Scope.USER_MONTH, "period_id")
     )
     after = _next(month)
-    values = {"owner": owner.id, "scope": scope.value, "first": month, "after": after}
+    values: dict[str, Any] = {"owner": owner.id, "scope": scope.value, "first": month, "after": after}
     with connection.cursor() as cursor:
         cursor.execute(_PERIODS.format(owner=owner.column), values)
         found = cursor.fetchall()

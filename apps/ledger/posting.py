@@ -10,9 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
 
-from apps.core import bell, money
+from apps.core import bell, money, rows
 from apps.core.errors import DomainError
 
 # The periods that contain now, of the user and of the user's team. None of them is locked while one is missing:
@@ -141,9 +140,7 @@ def take(statement: str, values: dict[str, Any]) -> bool:
     """
     limits = {"overdraft": settings.BUDGET_OVERDRAFT_USD, "percents": settings.BUDGET_WARNING_PERCENTS}
     values = {"spent": money.ZERO, "held": money.ZERO, "reason": "", "by": "", **limits, **values}
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        caps = [_Cap(*row) for row in cursor.fetchall()]
+    caps = [_Cap(*row) for row in rows.select(statement, values)]
     if not caps:
         return False
     if not caps[0].admitted:

@@ -79,7 +79,12 @@ def usage(owner: Owner, *, group_by: str, first: date, last: date) -> dict[str, 
         owner=owner.column,
         order=column if group_by == "day" else f"sum(d.cost_usd) DESC, sum(d.jobs) DESC, {column}",
     )
-    values = {"owner": owner.id, "first": first, "last": last, "limit": MAX_GROUPS + 1}
+    values: dict[str, Any] = {
+        "owner": owner.id,
+        "first": first,
+        "last": last,
+        "limit": MAX_GROUPS + 1,
+    }
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         total, *groups = cursor.fetchall()

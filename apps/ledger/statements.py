@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import connection
-
-from apps.core import clock, money
+from apps.core import clock, money, rows
 from apps.ledger import periods
 from apps.ledger.models import Scope
 
@@ -54,6 +52,13 @@ class Balance:
     def remaining_usd(self) -> Decimal:
         return max(money.ZERO, self.limit_usd - self.spent_usd - self.held_usd)
 
+    @property
+    def percent_used(self) -> Decimal | None:
+        """Spent and held, of the limit, to two places; None of a limit of 0."""
+        if not self.limit_usd:
+            return None
+        return ((self.spent_usd + self.held_usd) * 100 / self.limit_usd).quantize(Decimal("0.01"))
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:
@@ -76,18 +81,18 @@ def caps(*, user_id: uuid.UUID, timezone: str) -> Caps:
     at = clock.now()
     balances: dict[str, Balance | None] = {}
     max_job_usd = None
-    with connection.cursor() as cursor:
-        cursor.execute(_CAPS, {"user_id": user_id, "now": at, "scopes": list(Scope.values)})
-        for team_timezone, scope, limit, max_job_usd, spent, held, starts_at, ends_at in cursor.fetchall():  # noqa: B007
-            if limit is None:
-                balances[scope] = None
-                continue
-            if starts_at is None:
-                zone = team_timezone if scope == Scope.TEAM_MONTH else timezone
-                span = periods.span_around(scope, at, zone)
-                starts_at, ends_at = span.starts_at, span.ends_at
-            balances[scope] = Balance(limit, spent or money.ZERO, held or money.ZERO, starts_at, ends_at)
-    month = balances[Scope.USER_MONTH]
+    values = {"user_id": user_id, "now": at, "scopes": list(Scope.values)}
+    for team_timezone, scope, limit, job, spent, held, starts_at, ends_at in rows.select(_CAPS, values):
+        max_job_usd = job
+        if limit is None:
+            balances[scope] = None
+        elif starts_at is not None:
+            balances[scope] = Balance(limit, spent, held, starts_at, ends_at)
+        else:
+            # Not opened yet: nothing happened in it.
+            span = periods.span_around(scope, at, team_timezone if scope == Scope.TEAM_MONTH else timezone)
+            balances[scope] = Balance(limit, money.ZERO, money.ZERO, span.starts_at, span.ends_at)
+    month = balances.get(Scope.USER_MONTH)
     if month is None:
         raise LookupError(f"user {user_id} has no tier")
     return Caps(month, balances[Scope.USER_DAY], balances[Scope.TEAM_MONTH], max_job_usd)
@@ -106,6 +111,4 @@ class Warned:
 
 def warnings(user_id: uuid.UUID) -> list[Warned]:
     """The thresholds that the user's current periods passed, in order. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WARNINGS, {"user_id": user_id, "now": clock.now()})
-        return [Warned(*row) for row in cursor.fetchall()]
+    return [Warned(*row) for row in rows.select(_WARNINGS, {"user_id": user_id, "now": clock.now()})]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from django.db import connection
-
 from apps.core import clock, money, rows
 from apps.ledger import periods, posting
 
@@ -157,6 +155,4 @@ def refunded(*, reference: uuid.UUID, amount_usd: Decimal) -> None:
 
 def drift(since: date) -> list[Drift]:
     """Estimate and cost of each model's bought jobs from the day `since` on; refunds count as cost given back."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DRIFT, {"since": since})
-        return [Drift(*row) for row in cursor.fetchall()]
+    return [Drift(*row) for row in rows.select(_DRIFT, {"since": since})]

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -178,13 +177,9 @@ def _cap(balance: statements.Balance) -> dict[str, Any]:
         "spent_usd": money.text(balance.spent_usd),
         "held_usd": money.text(balance.held_usd),
         "remaining_usd": money.text(balance.remaining_usd),
-        "percent_used": _percent(balance.spent_usd + balance.held_usd, balance.limit_usd),
+        "percent_used": None if balance.percent_used is None else money.text(balance.percent_used),
         "period": {"starts_at": balance.starts_at, "ends_at": balance.ends_at},
     }
-
-
-def _percent(part: Decimal, whole: Decimal) -> str | None:
-    return money.text((part * 100 / whole).quantize(Decimal("0.01"))) if whole else None
 
 
 def _warning(warning: statements.Warned) -> dict[str, Any]:

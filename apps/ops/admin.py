@@ -11,13 +11,17 @@ from django_celery_results.models import GroupResult, TaskResult
 
 from apps.accounts.models import User
 from apps.core.admin import HistoryAdmin, Since, badge, usd
-from apps.ops import alerts
+from apps.ops import alerts, user_page
 from apps.ops.models import Alert, Bill, BillLine, Email
 
 admin.site.index_title = "Today"
 admin.site.index_template = "ops/dashboard.html"
 admin.site.unregister(GroupResult)  # the platform has no groups: rows, not chords, are its workflow
 admin.site.unregister(TaskResult)
+
+# Accounts know nothing of money: the page of a user that shows both is made here, above them.
+admin.site.unregister(User)
+admin.site.register(User, user_page.UserPage)
 
 _COLOURS: dict[str, str] = {
     Alert.Severity.INFO: "info",

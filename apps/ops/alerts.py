@@ -34,7 +34,7 @@ def raise_(
 
     `details` is JSON-ready and holds no prompts, keys or e-mail addresses.
     """
-    values = {
+    values: dict[str, Any] = {
         "id": uuid7(),
         "kind": kind,
         "severity": str(severity),

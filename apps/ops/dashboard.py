@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,12 +16,14 @@ from apps.core import clock, ids, money
 from apps.core.admin import link, usd
 from apps.jobs.models import Attempt
 from apps.jobs.states import JobStatus
+from apps.ledger import usage
 from apps.ops import health, workers
 from apps.ops.models import Alert
 from apps.webhooks.models import Delivery
 
 # Nothing here looks at more rows than this: on a busier day the figures are those of the newest.
 _BOUND = 100_000
+_DRIFT_OVER = timedelta(days=7)
 # Open alerts and models on the page itself.
 _LISTED = 10
 
@@ -79,6 +82,7 @@ def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
         "statuses": _statuses(today.by_status),
         "errors": {"headers": ["Error", "Jobs"], "rows": today.by_error.most_common(10)},
         "alerts": {"headers": ["Since", "Severity", "What", "Times"], "rows": list(_alerts())},
+        "drift": {"headers": ["Model", "Jobs", "Estimated", "Cost", "Drift"], "rows": list(_drift())},
         "workers": {"headers": ["Worker", "Last seen"], "rows": list(_workers())},
     }
 
@@ -126,6 +130,14 @@ def _alerts() -> Iterable[tuple[Any, ...]]:
     for alert in Alert.objects.open().order_by("-last_at")[:_LISTED]:
         text = link(Alert, alert.pk, f"{alert.kind}: {alert.subject}")
         yield f"{alert.first_at:%Y-%m-%d %H:%M}", alert.severity, text, alert.count
+
+
+def _drift() -> Iterable[tuple[str, str, str, str, str]]:
+    """How far the last week's costs were from their estimates, the models that were bought most first."""
+    found = usage.drift(clock.now().date() - _DRIFT_OVER)
+    for model in sorted(found, key=lambda model: model.cost_usd, reverse=True)[:_LISTED]:
+        percent = "-" if model.percent is None else f"{model.percent:+} %"
+        yield model.model, f"{model.jobs:,}", usd(model.estimated_usd), usd(model.cost_usd), percent
 
 
 def _machinery() -> list[Card]:

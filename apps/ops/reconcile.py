@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Min, Sum
+from django.db.models import Min, Q, Sum
 
 from apps.core import clock, ids, money
 from apps.ledger.models import Entry
@@ -199,10 +199,11 @@ def differences(
 
     `again`: check → ids to look at whenever they changed.
     """
-    values = {
+    again = again or {}
+    values: dict[str, Any] = {
         "since": since or _EVER,
         "since_id": _since_id(since),
-        "billed_since_id": _since_id(_first_billed_at(since)),
+        "billed_since_id": _since_id(_first_billed_at(since, again.get("billed", ()))),
         "whole": since is None,
         "now": clock.now(),
     }
@@ -210,7 +211,7 @@ def differences(
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         for check, sql in zip(CHECKS, QUERIES, strict=True):
-            cursor.execute(sql, {**values, "again": list((again or {}).get(check, ()))})
+            cursor.execute(sql, {**values, "again": list(again.get(check, ()))})
             found += [Difference(check=row[0], id=row[1], detail=row[2]) for row in cursor.fetchall()]
     return found
 
@@ -266,9 +267,10 @@ def _since_id(since: datetime | None) -> uuid.UUID:
     return ids.since(since or _EVER)
 
 
-def _first_billed_at(since: datetime | None) -> datetime | None:
-    """No attempt that a bill in question is about was opened before this."""
+def _first_billed_at(since: datetime | None, again: Iterable[str]) -> datetime | None:
+    """No attempt that a line in question is about was opened before this."""
     if since is None:
         return None
-    first = BillLine.objects.filter(bill__imported_at__gte=since).aggregate(first=Min("at"))["first"]
+    lines = BillLine.objects.filter(Q(bill__imported_at__gte=since) | Q(pk__in=list(again)))
+    first = lines.aggregate(first=Min("at"))["first"]
     return min(first or since, since) - _BILLED_LATER

@@ -15,6 +15,7 @@ from apps.simulator import (
     fal,
     mortal,
     openai,
+    openai_batches,
     page,
     replicate,
     stability,
@@ -22,14 +23,14 @@ from apps.simulator import (
 )
 from apps.simulator.provider import Options, Provider
 
-# Protocol → the module whose `routes(provider)` speak it. WaveSpeed has no prefix, and its last path takes all.
+# Protocol → the modules whose `routes(provider)` speak it. WaveSpeed has no prefix, and its last path takes all.
 FRONT_ENDS = {
-    "replicate": replicate,
-    "fal": fal,
-    "openai": openai,
-    "stability": stability,
-    "elevenlabs": elevenlabs,
-    "wavespeed": wavespeed,
+    "replicate": (replicate,),
+    "fal": (fal,),
+    "openai": (openai, openai_batches),
+    "stability": (stability,),
+    "elevenlabs": (elevenlabs,),
+    "wavespeed": (wavespeed,),
 }
 
 
@@ -41,8 +42,9 @@ def build(options: Options) -> Starlette:
         provider = Provider(options)
         # Routes need the provider, and the provider needs the running loop.
         app.router.routes.extend([*_own(provider), *admin.routes(provider)])
-        for protocol, front_end in FRONT_ENDS.items():
-            app.router.routes.extend(mortal.routes(provider, protocol, front_end.routes(provider)))
+        for protocol, front_ends in FRONT_ENDS.items():
+            for front_end in front_ends:
+                app.router.routes.extend(mortal.routes(provider, protocol, front_end.routes(provider)))
         provider.engine.resume()
         yield
         await provider.close()

@@ -187,7 +187,7 @@ class Door:
         if "hang" in struck and not await connection.still_waits(request, hang_s):
             return False
         for name, value in struck.items():
-            if refusal := _refusal(name, value):
+            if refusal := refusal_of(name, value):
                 raise refusal
         if "reset" in struck:
             await connection.reset(request)
@@ -232,7 +232,7 @@ def told(task: Task) -> Phase | str:
     return task.phase
 
 
-def _refusal(fault: str, value: float | None) -> Refusal | None:
+def refusal_of(fault: str, value: float | None) -> Refusal | None:
     """What a fault of a submit is answered with."""
     if fault.startswith("429"):
         return _too_many(fault, value)

@@ -50,7 +50,7 @@ class _Refusal(Refusal):
 
 
 def routes(provider: Provider) -> list[Route]:
-    pictures, speech = _Pictures(provider), _Speech(provider)
+    pictures, speech = Pictures(provider), _Speech(provider)
     return [
         Route("/openai/v1/images/generations", pictures.place, methods=["POST"]),
         Route("/openai/v1/audio/speech", speech.place, methods=["POST"]),
@@ -102,7 +102,7 @@ class _Door(SynchronousDoor):
         return JSONResponse(_described(request.path_params["model"]))
 
 
-class _Pictures(_Door):
+class Pictures(_Door):
     def read(self, request: Request, model: str, raw: bytes) -> Order:
         body = json_object(raw)
         _known(model, _IMAGE_MODELS)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from apps.simulator import downloads
-from apps.simulator.door import Door, Refusal
+from apps.simulator.door import Door, Refusal, refusal_of
 from apps.simulator.engine import Task
 
 # Longer than any task: the client loses its patience first.
@@ -27,14 +27,26 @@ class SynchronousDoor(Door):
         raise NotImplementedError
 
     async def accepted(self, request: Request, task: Task, raw: bytes) -> Response:
+        return downloads.spoilt(request, task, await self.finished(request, task, raw))
+
+    async def finished(self, request: Request, task: Task, raw: bytes) -> Response:
+        """The answer, once there is one."""
         await self.provider.engine.wait(task, _FOREVER_S)
         if task.state != "completed":
             return self.render(Refusal(500, "The server had an error while processing your request"))
         files = [await self._file(task, index) for index in range(task.delivered)]
-        return downloads.spoilt(request, task, self.deliver(request, task, raw, files))
+        return self.deliver(request, task, raw, files)
 
     def announce(self, task: Task) -> None:
         """The answer was the announcement."""
+
+    def refuse(self, request: Request, struck: dict[str, float | None]) -> None:
+        """Raises the Refusal that the faults ask for, if they do."""
+        for name, value in struck.items():
+            if refusal := refusal_of(name, value):
+                raise refusal
+        if {"nsfw", "filtered"} & struck.keys():
+            raise self.filtered(request)
 
     async def _file(self, task: Task, index: int) -> bytes:
         return (
@@ -44,8 +56,7 @@ class SynchronousDoor(Door):
     async def _let_through(self, request: Request, struck: dict[str, float | None]) -> bool:
         if not await super()._let_through(request, struck):
             return False
-        if {"nsfw", "filtered"} & struck.keys():
-            raise self.filtered(request)
+        self.refuse(request, struck)
         return True
 
 

@@ -178,6 +178,8 @@ def test_a_quoted_request_is_the_same_picture_as_one_without_a_quote(pro: Someon
 
 def test_without_a_cache_each_job_of_a_quote_draws_its_own_seed(pro: Someone) -> None:
     quote = estimate(pro, cache="off")
+    assert "seed" not in quote["params"]
+    assert estimate(pro, cache="off", params={"seed": 7})["params"]["seed"] == 7
     ids = [submit(pro, quote, cache="off").json()["id"] for _ in range(2)]
     assert len({Job.objects.get(pk=job_id).params["seed"] for job_id in ids}) == 2
 

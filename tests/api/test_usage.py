@@ -360,7 +360,8 @@ def test_a_refusal_is_a_problem_also_for_a_spreadsheet(pro: Someone) -> None:
 
 def test_every_cap_says_what_is_used_of_it() -> None:
     someone = factories.someone(tier=factories.tier(monthly_budget_usd=10, daily_budget_usd=2, max_job_usd=1))
-    TeamBudget.objects.create(team=someone.user.team, limit_usd=40)
+    assert someone.user.team_id
+    TeamBudget.objects.create(team_id=someone.user.team_id, limit_usd=40)
     buy(someone.user, "1")
     reserve(someone.user, "0.5")
     budget = someone.budget

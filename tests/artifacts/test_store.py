@@ -169,12 +169,13 @@ def test_a_file_above_the_limit_is_refused(team: Team, receiver: Receiver, setti
 
 
 def test_a_storage_that_does_not_take_the_file_is_unavailable(
-    team: Team, storage: Path, monkeypatch: pytest.MonkeyPatch
+    team: Team, storage: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(type(default_storage), "save", full, raising=False)
+    settings.ARTIFACT_PATIENCE_S = 0
     with pytest.raises(store.StoreUnavailable):
         store.fetch(team_id=team.id, data=picture(), kind="image")
     assert not Artifact.objects.exists()

@@ -6,7 +6,7 @@ from collections import Counter
 from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from apps.ledger import holds
 from apps.ledger.models import BudgetPeriod, Hold, TeamBudget
@@ -44,7 +44,7 @@ def hammer(users: list[uuid.UUID], processes: int, requests: int) -> None:
     together = fork.Barrier(processes)
     # A forked child must not speak over the parent's connections.
     connection.close()
-    connection.close_pool()
+    connections[DEFAULT_DB_ALIAS].close_pool()  # type: ignore[attr-defined]  # of the Postgres backend
     asking = [fork.Process(target=ask, args=(users, requests, together)) for _ in range(processes)]
     for process in asking:
         process.start()

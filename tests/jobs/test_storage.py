@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
+from apps.catalog import snapshot
+from apps.catalog.models import Route
 from apps.core import clock
-from tests.jobs.engine import FREE, Engine
+from tests.jobs.engine import FREE, Engine, billed_usd
 
 
 @pytest.fixture
@@ -47,6 +50,37 @@ def test_a_result_that_came_with_the_answer_waits_too(engine: Engine, away: Path
     job = engine.finish(job)
     assert job.status == "completed"
     assert len(engine.submits()) == 1
+
+
+@pytest.fixture
+def answering(engine: Engine, settings: Any) -> None:
+    """`standard` is made by a provider that answers with the picture itself, and gives no ticket."""
+    base_url = f"{engine.simulator.base_url}/openai/v1"
+    settings.PROVIDERS = {"openai": {"base_url": base_url, "api_key": engine.simulator.api_key}}
+    taken = Route.objects.filter(model="standard", provider="wavespeed")
+    taken.update(provider="openai", provider_model="gpt-image-2")
+    snapshot.forget()
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_picture_that_exists_nowhere_else_is_kept_as_soon_as_the_store_is_back(
+    engine: Engine, away: Path
+) -> None:
+    back = Timer(0.6, away.unlink)
+    back.start()
+    job = engine.run(engine.submit(model="standard"))
+    back.join()
+    assert engine.statuses(job) == ["fetched"]
+    assert (engine.finish(job).status, len(engine.submits())) == ("completed", 1)
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_picture_that_no_store_took_is_not_bought_again(engine: Engine, away: Path, settings: Any) -> None:
+    settings.ARTIFACT_PATIENCE_S = 0.1
+    job = engine.finish(engine.submit(model="standard"))
+    assert (job.status, job.error_code, job.crashes) == ("failed", "provider_outcome_unknown", 0)
+    assert len(engine.submits()) == 1
+    engine.unbooked_usd = billed_usd(engine.simulator)
 
 
 def test_what_is_kept_waits_for_its_check_until_the_store_can_be_read(engine: Engine, store: Path) -> None:

@@ -106,8 +106,8 @@ def test_a_lowered_team_cap_blocks_new_holds_only(user: User) -> None:
 
 
 def test_the_teams_month_begins_in_the_teams_time_zone(user: User) -> None:
-    Team.objects.filter(pk=user.team_id).update(timezone="Pacific/Kiritimati")
     assert user.team
+    Team.objects.filter(pk=user.team.pk).update(timezone="Pacific/Kiritimati")
     TeamBudget.objects.create(team=user.team, limit_usd=Decimal("0.50"))
     with clock.frozen(datetime(2026, 11, 30, 9, 59, tzinfo=UTC)):
         reserve(user, "0.50")

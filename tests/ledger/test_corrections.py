@@ -78,7 +78,7 @@ def test_a_late_refund_belongs_to_the_month_that_paid(user: User) -> None:
     with clock.frozen(datetime(2027, 2, 3, tzinfo=UTC)):
         refund(reference, "0.10")
         now = statements.balance(user_id=user.pk, timezone="UTC")
-        assert (now.spent_usd, now.starts_at.month) == (0, 2)
+        assert [now.spent_usd, now.starts_at.month] == [0, 2]
     entry = Entry.objects.get(kind="refund")
     assert (entry.period.first_day.month, entry.posted_at) == (11, datetime(2027, 2, 3, tzinfo=UTC))
     assert set(BudgetPeriod.objects.values_list("spent_usd", flat=True)) == {Decimal(0)}

@@ -1,7 +1,6 @@
 """Reserve, capture, release: exact under every order, and every posting adds up."""
 
 import threading
-import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,20 +13,7 @@ from apps.ledger import holds, statements
 from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold
 from apps.ops import reconcile
 from tests import factories
-
-PRICE = uuid.uuid4()
-
-
-def reserve(user: User, amount: str, reference: uuid.UUID | None = None) -> uuid.UUID:
-    reference = reference or uuid.uuid4()
-    holds.reserve(
-        user_id=user.pk,
-        timezone=user.timezone,
-        reference=reference,
-        amount_usd=Decimal(amount),
-        price_id=PRICE,
-    )
-    return reference
+from tests.ledger.purchases import reserve
 
 
 def balance(user: User) -> tuple[Decimal, Decimal]:
@@ -40,11 +26,6 @@ def books_agree() -> bool:
     return not [
         difference for difference in reconcile.differences() if difference["check"] in ("balance", "held")
     ]
-
-
-@pytest.fixture
-def user(db: None) -> User:
-    return factories.user(tier=factories.tier(monthly_budget_usd=Decimal(1)))
 
 
 def test_it_holds_then_charges_less_and_frees_the_rest(user: User) -> None:

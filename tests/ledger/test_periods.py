@@ -3,6 +3,7 @@
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_month_that_ends_in_the_middle_of_a_job_pays_for_it(
         assert charge(reference, "3") == 1  # the old one has no room for more than the hold
     old, new = BudgetPeriod.objects.filter(scope="user_month").order_by("starts_at")
     assert (old.ends_at, new.starts_at) == (at(first), at(first))
-    assert (old.spent_usd, old.held_usd, new.spent_usd, new.held_usd) == (1, 0, 0, 1)
+    assert [old.spent_usd, old.held_usd, new.spent_usd, new.held_usd] == [1, 0, 0, 1]
     capture = Entry.objects.get(kind="capture")
     assert (capture.period_id, capture.posted_at) == (old.pk, at(first))
     assert books_agree()
@@ -128,7 +129,7 @@ def test_nothing_is_bought_for_nobodys_team(db: None) -> None:
 def test_a_month_that_everybody_opens_at_once_is_opened_once() -> None:
     team = factories.team()
     users = [factories.user(team=team) for _ in range(4)]
-    at_once([lambda user=user: buy(user, "0.01") for user in users for _ in range(4)])
+    at_once([partial(buy, user, "0.01") for user in users for _ in range(4)])
     assert BudgetPeriod.objects.filter(scope="team_month").count() == 1
     assert BudgetPeriod.objects.filter(scope="user_day").count() == 4
     assert BudgetPeriod.objects.get(scope="team_month").spent_usd == Decimal("0.16")
@@ -148,7 +149,7 @@ def test_a_month_that_begins_under_load_deadlocks_nobody() -> None:
         "2026-12-01T00:00:00Z",
     ):
         with clock.frozen(at(moment).astimezone(UTC)):
-            at_once([lambda user=user: buy(user, "0.01") for user in users for _ in range(8)])
+            at_once([partial(buy, user, "0.01") for user in users for _ in range(8)])
     assert sum(
         BudgetPeriod.objects.filter(scope="team_month").values_list("spent_usd", flat=True)
     ) == Decimal("0.64")

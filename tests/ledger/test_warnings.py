@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ def test_many_at_once_pass_a_threshold_once() -> None:
     tier = factories.tier(monthly_budget_usd=Decimal(1))
     TeamBudget.objects.create(team=team, limit_usd=Decimal("1.60"))
     users = [factories.user(team=team, tier=tier) for _ in range(2)]
-    at_once([lambda user=user: reserve(user, "0.05") for user in users for _ in range(16)])
+    at_once([partial(reserve, user, "0.05") for user in users for _ in range(16)])
     assert sorted(warnings()) == [
         ("team_month", 80), ("team_month", 100), ("user_month", 80), ("user_month", 80),
     ]  # fmt: skip

@@ -29,8 +29,9 @@ from apps.ledger.models import (
     UsageDay,
     UsageRecord,
 )
-from apps.ops import alerts, bills
-from apps.ops.models import Alert, Bill, BillLine
+from apps.ops import alerts, bills, mail
+from apps.ops.models import Alert, Bill, BillLine, Email
+from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent, Provider
 from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event
 from tests import factories
@@ -147,6 +148,7 @@ def alert(i: int = 0, **changes: Any) -> Alert:
 
 
 def bill(i: int = 0) -> Bill:
+    attempt(i, ticket=Ticket(f"task-{i}").to_json())
     line = bills.Line(f"task-{i}", Decimal("0.025"), clock.now())
     bills.keep("wavespeed", f"bill-{i}.csv", [line])
     return Bill.objects.get(source=f"bill-{i}.csv")
@@ -217,6 +219,7 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Event: delivery,
     Delivery: delivery,
     Alert: alert,
+    Email: lambda i: mail.queue(factories.user(email="a@example.com"), subject=f"Budget {i}", body="Used up"),
     Bill: bill,
     BillLine: bill,
     TaskResult: lambda i: TaskResult.objects.create(task_id=str(i), task_name="jobs.sweep", status="FAILURE"),

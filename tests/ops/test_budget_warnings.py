@@ -53,7 +53,7 @@ def sent() -> list[tuple[str, str]]:
     """Address and subject of every e-mail that was sent by now."""
     for email in Email.objects.filter(due_at__isnull=False):
         mail.send(email.pk)
-    return sorted((message.to[0], message.subject) for message in outbox.outbox)
+    return sorted((message.to[0], str(message.subject)) for message in outbox.outbox)
 
 
 def test_the_warning_rings_for_its_announcement(
@@ -105,7 +105,8 @@ def test_a_warning_is_announced_once(spender: Someone) -> None:
 
 
 def test_a_teams_warning_goes_to_its_admins(spender: Someone) -> None:
-    TeamBudget.objects.create(team=spender.user.team, limit_usd=Decimal("0.5"))
+    assert spender.user.team_id
+    TeamBudget.objects.create(team_id=spender.user.team_id, limit_usd=Decimal("0.5"))
     buy(spender.user, "0.41")
     warning = BudgetWarning.objects.get(period__scope="team_month")
     announce.announce(warning.pk)

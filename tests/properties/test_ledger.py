@@ -52,7 +52,7 @@ jumps = st.timedeltas(timedelta(hours=-30), timedelta(days=40)) | st.timedeltas(
     timedelta(0), timedelta(hours=6)
 )
 which = st.integers(0, 30)
-users = st.integers(0, 1)
+somebody = st.integers(0, 1)
 
 # Each row is a broken promise. A function, because it runs after every step: its plan is made once.
 VIOLATIONS = """
@@ -213,7 +213,7 @@ class Ledger(RuleBasedStateMachine):
             price_id=reference,
         )
 
-    @rule(who=users, amount=amounts)
+    @rule(who=somebody, amount=amounts)
     def reserve(self, who: int, amount: Decimal) -> None:
         reference = uuid.uuid4()
         fits = self.fits(who, self.current(who), amount, job=amount)
@@ -301,7 +301,7 @@ class Ledger(RuleBasedStateMachine):
             purchase.refunded += amount
             self.move(purchase.periods, spent=-amount)
 
-    @rule(who=users, amount=amounts, sign=st.sampled_from([1, -1]))
+    @rule(who=somebody, amount=amounts, sign=st.sampled_from([1, -1]))
     def adjust(self, who: int, amount: Decimal, sign: int) -> None:
         fits = sign < 0 or self.fits(who, self.current(who), amount)
         user = User.objects.get(pk=self.users[who].pk)
@@ -310,7 +310,7 @@ class Ledger(RuleBasedStateMachine):
         if fits:
             self.move(self.current(who), spent=amount * sign)
 
-    @rule(who=users, saved=amounts)
+    @rule(who=somebody, saved=amounts)
     def answer_from_the_cache(self, who: int, saved: Decimal) -> None:
         verb = partial(
             usage.record_cached,
@@ -326,7 +326,7 @@ class Ledger(RuleBasedStateMachine):
 
     # --- What happens around it -----------------------------------------------------------------
 
-    @rule(who=users, month=caps, day=caps, job=caps)
+    @rule(who=somebody, month=caps, day=caps, job=caps)
     def change_limits(
         self, who: int, month: Decimal | None, day: Decimal | None, job: Decimal | None
     ) -> None:
@@ -345,7 +345,7 @@ class Ledger(RuleBasedStateMachine):
         else:
             TeamBudget.objects.update_or_create(team=self.team, defaults={"limit_usd": cap})
 
-    @rule(who=users, zone=st.sampled_from(ZONES), teams=st.booleans())
+    @rule(who=somebody, zone=st.sampled_from(ZONES), teams=st.booleans())
     def move_to_another_time_zone(self, who: int, zone: str, teams: bool) -> None:
         if teams:
             Team.objects.filter(pk=self.team.pk).update(timezone=zone)
@@ -357,7 +357,7 @@ class Ledger(RuleBasedStateMachine):
     def jump(self, by: timedelta) -> None:
         self.set_clock(self.at + by)
 
-    @rule(who=users, amount=amounts, choice=which)
+    @rule(who=somebody, amount=amounts, choice=which)
     def crash(self, who: int, amount: Decimal, choice: int) -> None:
         """A process dies with its transaction open: midway through a purchase, and midway through the end of one."""
         with pytest.raises(Crash):
@@ -398,7 +398,7 @@ def play(examples: int, steps: int) -> None:
     Ledger.team = factories.team()
     tier = factories.tier(monthly_budget_usd=Decimal(5))
     Ledger.users = [factories.user(team=Ledger.team, tier=tier) for _ in range(2)]
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # of hypothesis
+    run_state_machine_as_test(
         Ledger,
         settings=settings(
             max_examples=examples,
