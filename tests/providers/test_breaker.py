@@ -138,7 +138,7 @@ def test_four_successes_of_five_close_it() -> None:
     state = opened()
     let_in(state, NOW + 15 * SECOND)
     for verdict in ("ok", "failure", "ok", "ok"):
-        tell(state, verdict, NOW + 16 * SECOND)  # type: ignore[arg-type]  # words of the tuple above
+        tell(state, verdict, NOW + 16 * SECOND)
     assert state.state == "half_open"
     tell(state, "ok", NOW + 16 * SECOND)
     assert state.state == "closed"
