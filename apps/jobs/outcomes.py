@@ -69,12 +69,15 @@ def failed(
             notify.changed(job.pk)
 
 
-def ended(attempt: Attempt, error: ErrorKind | None, *, told: bool = True, slow: bool = False) -> None:
-    """Tells breakers and limits how the attempt ended; `told` False: we stopped waiting and know nothing of it."""
+def ended(attempt: Attempt, error: ErrorKind | None, *, told: bool = True) -> None:
+    """Tells breakers and limits how the attempt ended; `told` False: we stopped waiting and know nothing of it.
+
+    Not how long it took: that is also our own queues, and a platform that is behind must not blame its providers.
+    """
     permit = Permit(
         attempt.provider, attempt.provider_model, str(attempt.pk), outcome_generation=attempt.generation
     )
-    permits.ended(permit, error, told=told, slow=slow)
+    permits.ended(permit, error, told=told)
 
 
 def unknown(job: Job, attempt: Attempt, *, silent: bool = False) -> None:

@@ -13,9 +13,6 @@ from apps.providers.errors import ErrorKind, ProviderError
 from apps.validation import output
 from apps.validation.output import Report
 
-# A generation counts as slow for its breaker when it took so many times longer than 19 of 20 do.
-_SLOW_TIMES = 3
-
 
 def validate(job_id: uuid.UUID) -> None:
     """Checks the fetched outputs of the job, if it is due and free."""
@@ -44,8 +41,7 @@ def _judge(job: Job, attempt: Attempt) -> None:
         return
     worst = min(reports, key=lambda report: report.score or 0.0)
     settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
-    slow = attempt.latency_s(clock.now()) > _SLOW_TIMES * max(1.0, float(job.quote["time_s"]["p95"]))
-    outcomes.ended(attempt, None, slow=slow)
+    outcomes.ended(attempt, None)
 
 
 def _wait_for_store(job: Job, attempt: Attempt) -> None:

@@ -199,6 +199,7 @@ if op == 'admit' then
     return cjson.encode({refused = refused or false, generations = generations})
 elseif op == 'report' then
     local s = load(KEYS[1])
+    local was = s.state
     s.leases[args.token] = nil
     if s.forced == '' and args.generation == s.generation and args.verdict ~= 'neutral' then
         local failed = args.verdict == 'failure'
@@ -211,7 +212,7 @@ elseif op == 'report' then
         end
     end
     save(KEYS[1], s)
-    return s.state
+    return (s.state == 'open' and was ~= 'open') and 'opened' or ''
 elseif op == 'ping' then
     for i = 1, #KEYS - 1 do
         local s = load(KEYS[i])
@@ -301,8 +302,8 @@ def report(name: Name, *, token: str, generation: int, verdict: Verdict, slow: b
         local.report(name, token=token, verdict=verdict, slow=slow)
         return
     told = {"token": token, "generation": generation, "verdict": verdict, "slow": slow, "chance": _chance()}
-    state = _shared(lambda: _run("report", [name], **told))
-    if state == "open":
+    turned = _shared(lambda: _run("report", [name], **told))
+    if turned == "opened":
         log.warning("breaker.open", provider=name.provider, model=name.model, kind=name.kind)
 
 

@@ -75,12 +75,12 @@ def submitted(permit: Permit, error: ProviderError | None, *, slow: bool) -> Non
         limiter.throttled(permit.provider, pause_s=pause_s)
 
 
-def ended(permit: Permit, error: ErrorKind | None, *, told: bool = True, slow: bool = False) -> None:
+def ended(permit: Permit, error: ErrorKind | None, *, told: bool = True) -> None:
     """The work is over, well (`error` is None) or not. `told` False: we stopped waiting, and know nothing of it."""
     verdict: Verdict = "neutral"
     if told:
         verdict = "ok" if error is None else "failure" if error in _OUTCOMES else "neutral"
-    _report(permit, "outcome", verdict, slow=slow)
+    _report(permit, "outcome", verdict)
     limiter.done(permit.provider, token=permit.token, ok=verdict == "ok")
 
 
