@@ -34,6 +34,7 @@ MAX_RECOVERY_S = 20
 _OFFER = """
 from decimal import Decimal
 from apps.catalog.models import GenerationModel, Price, Route
+Route.objects.filter(model_id="fast-draft").exclude(provider="wavespeed").update(active=False)
 GenerationModel.objects.filter(slug="fast-draft").update(routing="weighted")
 for position, name in enumerate(("replicate-ai/fast-draft", "fal-ai/fast-draft"), 1):
     made = {"provider": name.split("-")[0], "provider_model": name, "position": position}

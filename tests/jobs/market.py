@@ -33,6 +33,12 @@ def configured(simulator: Simulator) -> dict[str, dict[str, str]]:
     }
 
 
+def only_wavespeed() -> None:
+    """Takes the catalog's other routes out: a test says which ones there are."""
+    Route.objects.exclude(provider="wavespeed").update(active=False)
+    snapshot.forget()
+
+
 def offer(provider: str, *, model: str = "fast-draft", usd: str = "0.005", **changes: Any) -> Route:
     """One more route of `model`, after those it has."""
     values = {"provider_model": f"{provider}-ai/{model}", "position": 5, **changes}

@@ -21,6 +21,11 @@ SIZES = {"openai": _LARGE, "stability": {}}
 IMAGES = ("wavespeed", "replicate", "fal", "openai", "stability")
 
 
+@pytest.fixture(autouse=True)
+def _one_route(engine: Engine) -> None:
+    market.only_wavespeed()
+
+
 @pytest.fixture(params=[3, pytest.param(200, marks=pytest.mark.long)])
 def count(request: pytest.FixtureRequest) -> int:
     number: int = request.param

@@ -19,6 +19,11 @@ PRICE = Decimal("0.005")
 DRAFT = "wavespeed-ai/fast-draft"
 
 
+@pytest.fixture(autouse=True)
+def _one_route(engine: Engine) -> None:
+    market.only_wavespeed()
+
+
 @pytest.fixture
 def two(engine: Engine, settings: Any) -> Engine:
     """fast-draft is made by WaveSpeed, else by Replicate."""
