@@ -143,7 +143,7 @@ class JobAdmin(HistoryAdmin):
             ("lease", "lease_expires_at", "crashes"),
             "cancel_requested_at",
         ),
-        _tab("Decisions", ("priority", "cache"), "selection", "quality"),
+        _tab("Decisions", ("priority", "cache"), "selection", "quality", "waiting_for", "skipped"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:

@@ -19,7 +19,7 @@ from apps.caching.store import Hit
 from apps.core import bell, clock, money, notify, rows
 from apps.jobs import attempts, cached, documents, leases
 from apps.jobs.models import Attempt, Job
-from apps.jobs.states import Billed, CachePolicy, CacheTier, Flight, JobStatus
+from apps.jobs.states import AttemptStatus, Billed, CachePolicy, CacheTier, Flight, JobStatus
 from apps.ledger import holds, usage
 from apps.webhooks import emit, endpoints
 
@@ -180,7 +180,7 @@ def _ending(
 def _free(job: Job, *, leaving: Attempt | None, because: str) -> None:
     if leaving:
         attempts.unknown(leaving, message=because)
-    else:
+    elif not Attempt.objects.filter(job=job, status=AttemptStatus.UNKNOWN).exists():
         holds.release(reference=job.pk, reason=because)
 
 

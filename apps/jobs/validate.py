@@ -28,7 +28,8 @@ def validate(job_id: uuid.UUID) -> None:
 
 def _judge(job: Job, attempt: Attempt) -> None:
     try:
-        reports = [_check(job, kept) for kept in attempt.outputs]
+        sent = _sent(job, attempt)
+        reports = [_check(job, kept, sent) for kept in attempt.outputs]
     except artifacts.StoreUnavailable:
         _wait_for_store(job, attempt)
         return
@@ -40,6 +41,7 @@ def _judge(job: Job, attempt: Attempt) -> None:
         return
     worst = min(reports, key=lambda report: report.score or 0.0)
     settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
+    outcomes.ended(attempt, None)
 
 
 def _wait_for_store(job: Job, attempt: Attempt) -> None:
@@ -51,11 +53,17 @@ def _wait_for_store(job: Job, attempt: Attempt) -> None:
         leases.leave(job, next_at=clock.now() + timedelta(seconds=run.STORE_AWAY_S))
 
 
-def _check(job: Job, kept: dict[str, Any]) -> Report:
+def _sent(job: Job, attempt: Attempt) -> dict[str, Any]:
+    """The parameters that the provider was told: it is held to those, not to what it could not be told."""
+    sent = {**job.params, **{change["param"]: change["sent"] for change in attempt.changes}}
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+def _check(job: Job, kept: dict[str, Any], sent: dict[str, Any]) -> Report:
     """Checks one output and completes what we remember of it with its measures."""
     artifact_id = uuid.UUID(kept["artifact_id"])
     with artifacts.local_path(artifact_id) as path:
-        report = output.check(path, kind=job.kind, media_type=kept["media_type"], requested=job.params)
+        report = output.check(path, kind=job.kind, media_type=kept["media_type"], requested=sent)
     if media := report.media:
         artifacts.describe(artifact_id, width=media.width, height=media.height, duration_s=media.duration_s)
         kept.update(width=media.width, height=media.height, duration_s=media.duration_s)

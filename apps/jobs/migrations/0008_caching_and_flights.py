@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0006_semantic_cache'),
-        ('jobs', '0006_renew_leases_by_job'),
+        ('jobs', '0007_routing'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
