@@ -105,6 +105,10 @@ def _order(reading: Reading) -> list[tuple[int, str]]:
 
 Matched = list[tuple[int, int]]
 
+_JOINS = {"and", ",", "or", "but"}
+# Between these words may change places.
+_EVEN = {"and", ",", "near"}
+
 
 def _align(a: Sequence[Token], b: Sequence[Token]) -> tuple[Matched, list[Token], list[Token]]:
     """Content words to content words, equal texts first; and what is left on either side."""
@@ -162,10 +166,12 @@ def _key(token: Token) -> str:
 
 def _relations(a: Reading, b: Reading) -> tuple[int, int, int]:
     """How many relations one prompt has and the other has not, not even the other way round: strong ones, those in
-    each other's place, and the rest."""
+    each other's place, and the rest. A list relates too: `a cat and a mat` is no cat on a mat."""
     strong_words = words_of_lists()["strong"]
-    one = Counter(_key(token) for token in a.tokens if token.role == "relation")
-    two = Counter(_key(token) for token in b.tokens if token.role == "relation")
+    one, two = (
+        Counter(_key(token) for token in reading.tokens if token.role in ("relation", "join"))
+        for reading in (a, b)
+    )
     left, right = list((one - two).elements()), list((two - one).elements())
     for name in list(left):
         other = next(
@@ -175,10 +181,10 @@ def _relations(a: Reading, b: Reading) -> tuple[int, int, int]:
         if other:
             left.remove(name)
             right.remove(other)
-    rest = left + right
+    replaced = min(len(left), len(right)) if {*left, *right} - _JOINS else 0
+    rest = [name for name in left + right if name not in _JOINS]
     strong = sum(name in strong_words for name in rest)
-    replaced = min(len(left), len(right))
-    return strong, replaced, len(rest) - 2 * replaced
+    return strong, replaced, max(0, len(rest) - 2 * replaced)
 
 
 def _extra(a: Reading, b: Reading) -> frozenset[str]:
@@ -249,9 +255,6 @@ def _bindings(a: Reading, b: Reading) -> int:
     return count
 
 
-_JOINS = {"and", ",", "near"}
-
-
 def _frame(reading: Reading) -> list[str]:
     """What relates and joins, in order."""
     return [
@@ -264,12 +267,12 @@ def _frame(reading: Reading) -> list[str]:
 def _exchanged(a: Reading, b: Reading, inversions: float) -> bool:
     """The same frame with its words in other places: `scissors with pens` and `pens with scissors`."""
     frame = _frame(a)
-    return inversions > 0 and frame == _frame(b) and not set(frame) <= _JOINS
+    return inversions > 0 and frame == _frame(b) and not set(frame) <= _EVEN
 
 
 def _doubled(a: Reading, b: Reading, inversions: float) -> bool:
     """One noun twice, and another order: which of the two is meant can't be told."""
     frames = _frame(a), _frame(b)
-    if (inversions == 0 and frames[0] == frames[1]) or not any(set(frame) - _JOINS for frame in frames):
+    if (inversions == 0 and frames[0] == frames[1]) or not any(set(frame) - _EVEN for frame in frames):
         return False
     return any(count > 1 for reading in (a, b) for count in Counter(reading.heads).values())
