@@ -40,6 +40,7 @@ def test_a_job_is_accepted_with_its_model_estimate_and_addresses(pro: Someone) -
         "type": "image",
         "model": "fast-draft",
         "cached": False,
+        "cache": None,
         "estimated_cost_usd": "0.005",
         "estimated_time_s": {"p50": 3.0, "p95": 10.0, "basis": "catalog"},
         "cost_usd": "0",
