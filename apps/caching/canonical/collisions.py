@@ -42,8 +42,8 @@ def classes() -> Iterator[Collision]:
         there = next(phrase for phrase, name in known.relations.items() if name == other)
         yield Collision("converse", f"fox {' '.join(here)} tree", f"tree {' '.join(there)} fox")
     for name in sorted(known.symmetric):
-        phrase = " ".join(next(phrase for phrase, same in known.relations.items() if same == name))
-        yield Collision("either way round", f"fox {phrase} tree", f"tree {phrase} fox")
+        text = " ".join(next(phrase for phrase, same in known.relations.items() if same == name))
+        yield Collision("either way round", f"fox {text} tree", f"tree {text} fox")
     for style in sorted(known.styles):
         text = " ".join(style)
         yield Collision("style", f"{text} of a fox", f"a fox, {text}")
