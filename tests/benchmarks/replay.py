@@ -31,14 +31,14 @@ Scene = tuple[str, ...]
 
 def scenes(draw: random.Random, count: int) -> list[Scene]:
     """Different pictures, many of them of the same words."""
-    found = [
+    found: list[Scene] = [
         ("side", color, animal, side, other, thing)
         for color in _COLORS for animal in _ANIMALS for side in _SIDES for other in _COLORS for thing in _THINGS
         if other != color
     ]  # fmt: skip
     found += [
         ("count", number, animal, place) for number in _COUNTS for animal in _ANIMALS for place in _PLACES
-    ]  # type: ignore[misc]
+    ]
     found += [
         ("both", c1, a, c2, b)
         for c1 in _COLORS
@@ -46,7 +46,7 @@ def scenes(draw: random.Random, count: int) -> list[Scene]:
         for a in _ANIMALS
         for b in _THINGS
         if c1 != c2
-    ]  # type: ignore[misc]
+    ]
     draw.shuffle(found)
     return list(found[:count])
 
