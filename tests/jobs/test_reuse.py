@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from apps.accounts.models import Team
 from apps.artifacts.models import Artifact
@@ -157,6 +158,18 @@ def test_what_only_looks_alike_is_generated(semantic: Engine) -> None:
     again = engine.finish(engine.submit(UNLIKE, cache="semantic"))
     assert again.cached_from is None
     assert not SemanticMatch.objects.exists()
+
+
+def test_results_of_another_embedder_are_found_again_once_they_are_embedded_anew(semantic: Engine) -> None:
+    engine = semantic
+    job = generated(engine, RED)
+    CachedVector.objects.update(embedder="another@1")
+    missed = engine.finish(engine.submit(LIKE, cache="semantic"))
+    assert missed.cached_from is None
+    store.purge(team_id=missed.team_id, source_id=missed.pk)
+    call_command("semantic_reembed")
+    again = engine.run(engine.submit(LIKE, cache="semantic"))
+    assert again.cached_from == job.pk
 
 
 def test_an_embedder_that_is_away_fails_no_job(engine: Engine, settings: Any) -> None:

@@ -8,8 +8,12 @@ from django.db import DatabaseError
 
 from apps.caching.models import CachedResult
 from apps.caching.semantic import embedders, guard, index, verdicts
+from apps.caching.semantic.embedders import Embedder
 from apps.caching.semantic.guard import Verdict
 from apps.caching.semantic.index import Candidate
+from apps.core import clock
+
+_BATCH = 64
 
 log = structlog.get_logger(__name__)
 
@@ -57,3 +61,19 @@ def remember(*, source_id: uuid.UUID) -> None:
             index.put(team_id=result.team_id, source_id=source_id, embedder=embedder.id, vector=vector)
     except (embedders.EmbedderUnavailable, DatabaseError) as error:
         log.warning("semantic.not_remembered", error=type(error).__name__)
+
+
+def catch_up(embedder: Embedder) -> int:
+    """Embeds one batch of live results that have no vector of this embedder. Returns how many; 0: all have one.
+
+    Raises EmbedderUnavailable.
+    """
+    behind = list(
+        CachedResult.objects.filter(canonical__isnull=False, expires_at__gt=clock.now())
+        .exclude(cachedvector__embedder=embedder.id)
+        .order_by("pk")[:_BATCH]
+    )
+    vectors = embedder.embed([result.prompt for result in behind]) if behind else []
+    for result, vector in zip(behind, vectors, strict=True):
+        index.put(team_id=result.team_id, source_id=result.source_id, embedder=embedder.id, vector=vector)
+    return len(behind)
