@@ -11,6 +11,7 @@ from pytest_django import DjangoDbBlocker
 
 from apps.core import notify
 from apps.providers import registry
+from apps.validation import policy, standards, takedowns
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
@@ -43,6 +44,12 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
 @pytest.fixture(autouse=True)
 def _no_switch_remembered() -> None:
     registry.forget()
+
+
+@pytest.fixture(autouse=True)
+def _no_policy_remembered() -> None:
+    for room in (policy, standards, takedowns):
+        room.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

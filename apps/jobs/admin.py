@@ -1,6 +1,7 @@
 """Ops' pages of the work: jobs with their attempts and events. All of it is history; a job can only be canceled."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from apps.artifacts import preview
 from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, link, usd
-from apps.jobs import cancel, documents
+from apps.jobs import cancel, documents, review
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.providers.admin import ProviderFilter
@@ -111,14 +112,14 @@ class EventInline(HistoryInline):
 @admin.register(Job)
 class JobAdmin(HistoryAdmin):
     list_display = ("id", "user", "team", "type", "model", "state", "phase", "cost", "created_at")
-    list_filter = ("status", "type", ModelFilter, Since)
+    list_filter = ("status", "review", "type", ModelFilter, Since)
     list_select_related = ("user", "team")
     # Not the prompt: no index could serve it.
     search_owner = "user"
     search_ids = ("pk", "attempts__pk", "user_id")
     search_help_text = "The id of a job, attempt or user, or a part of a user's name"
     ordering = ("-id",)
-    actions = ("cancel",)
+    actions = ("cancel", "approve", "reject")
     inlines = (AttemptInline, EventInline)
     fieldsets = (
         (
@@ -143,7 +144,7 @@ class JobAdmin(HistoryAdmin):
             ("lease", "lease_expires_at", "crashes"),
             "cancel_requested_at",
         ),
-        _tab("Decisions", ("priority", "cache"), "selection", "quality"),
+        _tab("Decisions", ("priority", "cache"), ("review", "findings"), "selection", "quality"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
@@ -159,6 +160,26 @@ class JobAdmin(HistoryAdmin):
         for job in asked:
             self.log_change(request, job, "asked to cancel")
         self.message_user(request, f"{len(asked)} jobs will be canceled at their next touch")
+
+    @admin.action(description="Approve after review", permissions=["cancel"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._decide(request, queryset, review.approve, "approved after review")
+
+    @admin.action(description="Reject after review", permissions=["cancel"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._decide(request, queryset, review.reject, "rejected after review")
+
+    def _decide(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Job],
+        decide: Callable[[uuid.UUID], bool],
+        what: str,
+    ) -> None:
+        decided = [job for job in queryset if decide(job.pk)]
+        for job in decided:
+            self.log_change(request, job, what)
+        self.message_user(request, f"{len(decided)} jobs {what}")
 
     @admin.display(description="status", ordering="status")
     def state(self, job: Job) -> SafeString:

@@ -14,7 +14,7 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, money
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.plans import Plan
-from apps.jobs.states import AttemptStatus, Billed, JobStatus
+from apps.jobs.states import AttemptStatus, Billed, JobStatus, Review
 
 # A running job shows no more than this before its outputs are ours and checked.
 _ALMOST = 0.95
@@ -127,6 +127,8 @@ def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:
 
 def phase(job: Job, attempt: Attempt | None) -> str:
     """Where the job is, finer than its status: derived, never stored."""
+    if job.status == JobStatus.QUEUED and job.review == Review.PENDING:
+        return "review"
     if job.status != JobStatus.RUNNING:
         return job.status
     match attempt.status if attempt else None:

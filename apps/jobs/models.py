@@ -20,6 +20,7 @@ from apps.jobs.states import (
     JobStatus,
     Kind,
     Priority,
+    Review,
 )
 
 
@@ -61,6 +62,9 @@ class Job(models.Model):
     quote = models.JSONField(default=dict)
     fingerprint = models.BinaryField(max_length=32)
     estimated_cost_usd = models.DecimalField(**money.AMOUNT)
+    review = models.CharField(max_length=8, choices=Review, default=Review.NONE, blank=True)
+    # What the policy lists found in the prompt, for ops.
+    findings = models.JSONField(null=True)
 
     # When it next deserves attention, and who is at it.
     created_at = models.DateTimeField(default=clock.now)
@@ -116,6 +120,8 @@ class Job(models.Model):
         indexes = [
             # Serves sweep: what is due, oldest first.
             models.Index(fields=["due_at"], name="job_due", condition=Q(due_at__isnull=False)),
+            # Serves the admin's list of what waits for a decision.
+            models.Index(fields=["id"], name="job_in_review", condition=Q(review="pending")),
             # Serves GET /v1/jobs: one user's jobs, newest first (ids are time-ordered).
             models.Index(fields=["user", "-id"], name="job_by_user"),
             # Serves the wake-up of a user's next job: those that wait for a place, apart from those on their way.

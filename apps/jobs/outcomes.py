@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -18,6 +19,8 @@ from apps.providers.errors import POLICIES, ErrorKind, ProviderError
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
+# A harmless prompt can give an unsafe output once; twice is the prompt's doing.
+MAX_UNSAFE = 1
 
 
 def next_attempt(job: Job, past: Sequence[Attempt], *, buy: Callable[[Job, Attempt], None]) -> None:
@@ -38,9 +41,13 @@ def failed(
     error: ProviderError,
     status: AttemptStatus = AttemptStatus.FAILED,
     billed: Billed | None = None,
+    quality: dict[str, Any] | None = None,
 ) -> None:
-    """Closes the attempt and goes on by the table of error kinds: another route, the same one later, or the end."""
-    attempts.failed(job, attempt, error, status, billed)
+    """Closes the attempt and goes on by the table of error kinds: another route, the same one later, or the end.
+
+    `quality`: what the checks of its output found.
+    """
+    attempts.failed(job, attempt, error, status, billed, quality)
     choice = _decide(job, list(Attempt.objects.of(job)), retry_after_s=error.retry_after_s)
     if choice:
         next_at = clock.now() + timedelta(seconds=choice.delay_s)
@@ -71,6 +78,11 @@ def expire(job: Job, current: Attempt | None) -> None:
         leaving=current,
         because="still running at the job's deadline",
     )
+
+
+def refuse(job: Job, message: str) -> None:
+    """What was asked for is not allowed: nothing is bought, here or elsewhere."""
+    settle.fail(job, code="content_rejected", message=message, retryable=False)
 
 
 def quarantine(job: Job, current: Attempt | None) -> None:
@@ -114,11 +126,10 @@ def _decide(
 ) -> routing.Choice | None:
     """How to go on after `past`. None: there is no way, and the job was ended."""
     last = past[-1] if past else None
-    if last and last.error_kind == ErrorKind.CONTENT_REJECTED:
+    unsafe = sum(attempt.error_kind == ErrorKind.UNSAFE_OUTPUT for attempt in past)
+    if last and (last.error_kind == ErrorKind.CONTENT_REJECTED or unsafe > MAX_UNSAFE):
         # Not shopped around: trying the next provider would be evasion by retry.
-        settle.fail(
-            job, code="content_rejected", message="The content was refused as unsafe.", retryable=False
-        )
+        refuse(job, "The content was refused as unsafe.")
         return None
     choice = routing.choose(
         job.quote["routes"], past, max_attempts=settings.JOB_MAX_ATTEMPTS, retry_after_s=retry_after_s

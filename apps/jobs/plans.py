@@ -19,6 +19,7 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.validation import policy
 from apps.validation import request as request_checks
 
 # A model that was not named may be replaced by one that costs up to so many times as much, where the request sets no
@@ -37,6 +38,8 @@ class Plan:
     selection: dict[str, Any]
     quote: dict[str, Any]
     fingerprint: bytes
+    # What ops has to look at before the job is run.
+    findings: tuple[policy.Finding, ...] = ()
 
     @property
     def estimated_usd(self) -> Decimal:
@@ -48,7 +51,10 @@ class Plan:
 
 
 def make(caller: Caller, asked: EstimateRequest) -> Plan:
-    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network."""
+    """Chooses the model, fills in and checks the parameters, prices every route. No query, no network.
+
+    Raises the catalog's refusals, InvalidRequest or ContentRejected.
+    """
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
     needs = _requirements(asked)
@@ -113,7 +119,7 @@ def _plan(
             "seed": secrets.randbelow(fingerprint.MAX_SEED) if asked.cache == "off" else derived,
         }
     key = fingerprint.of(model=model.slug, model_version=model.version, prompt=canonical, params=params)
-    return Plan(model, prompt, params, chosen, quote, key)
+    return Plan(model, prompt, params, chosen, quote, key, policy.admit(prompt))
 
 
 def _requirements(asked: EstimateRequest) -> Requirements:

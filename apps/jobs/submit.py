@@ -14,7 +14,7 @@ from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import CachePolicy, JobStatus
+from apps.jobs.states import CachePolicy, JobStatus, Review
 from apps.ledger import holds
 
 
@@ -33,7 +33,7 @@ class Once:
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
 
-    Raises BudgetExceeded, QueueFull, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is
+    Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused; then nothing is
     stored or held.
     """
     try:
@@ -66,8 +66,9 @@ def _plan(caller: Caller, asked: JobRequest) -> Plan:
 
 @transaction.atomic(durable=True)
 def _insert(job: Job, caller: Caller, planned: Plan) -> None:
-    """Answers from the cache, or else holds the money and rings."""
-    if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
+    """Answers from the cache, or else holds the money and rings. What ops has to look at waits for that instead."""
+    in_review = job.review == Review.PENDING
+    if not in_review and job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
         return
     settle.insert(job)
     holds.reserve(
@@ -78,11 +79,13 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
     capacity.check(caller, expected_s=planned.model.expected_s_p50)
-    leases.ring(job.pk)
+    if not in_review:
+        leases.ring(job.pk)
 
 
 def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
     at = clock.now()
+    deadline_at = at + timedelta(seconds=settings.JOB_DEADLINE_S)
     return Job(
         team_id=caller.team_id,
         user_id=caller.user_id,
@@ -103,8 +106,11 @@ def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None
         fingerprint=planned.fingerprint,
         estimated_cost_usd=planned.estimated_usd,
         created_at=at,
-        deadline_at=at + timedelta(seconds=settings.JOB_DEADLINE_S),
-        due_at=at,
+        review=Review.PENDING if planned.findings else Review.NONE,
+        findings=[finding.to_json() for finding in planned.findings] or None,
+        deadline_at=deadline_at,
+        # What waits for a decision is due when there is none in time.
+        due_at=deadline_at if planned.findings else at,
         rung_at=at,
     )
 
