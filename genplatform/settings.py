@@ -264,6 +264,12 @@ ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
 # How long a delivered file is kept, 0 for ever; and one that our checks refused, which only ops may see.
 ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)
 QUARANTINE_S: int = env.int("QUARANTINE_S", default=7 * 86_400)
+# The operator's CLIP model, by which pictures are compared with their prompts; none: that check is skipped.
+CLIP_MODEL_DIR: str = env.str("CLIP_MODEL_DIR", default="")
+# Who signs that a model made a file: PEM files of the operator's, or else a certificate made here at the first run.
+MARK_CERTIFICATE: str = env.str("MARK_CERTIFICATE", default="")
+MARK_PRIVATE_KEY: str = env.str("MARK_PRIVATE_KEY", default="")
+MARK_DIR: str = env.str("MARK_DIR", default=str(BASE_DIR / ".run" / "marking"))
 # A service that speaks OpenAI's moderations, for prompts and pictures; none unless somebody says where.
 MODERATION_URL: str = env.str("MODERATION_URL", default="")
 MODERATION_API_KEY: str = env.str("MODERATION_API_KEY", default="")

@@ -146,6 +146,38 @@ def describe(
     rows.execute(_DESCRIBE, values)
 
 
+_REPLACE = """
+WITH old AS (SELECT id, storage_key FROM artifacts_artifact WHERE id = %(id)s)
+UPDATE artifacts_artifact a SET sha256 = %(sha256)s, size_bytes = %(size_bytes)s, storage_key = %(storage_key)s,
+    width = %(width)s, height = %(height)s, duration_s = %(duration_s)s
+FROM old WHERE a.id = old.id RETURNING old.storage_key
+"""
+
+
+def replace(
+    artifact_id: uuid.UUID | str,
+    content: bytes,
+    *,
+    media_type: str,
+    width: int | None,
+    height: int | None,
+    duration_s: float | None,
+) -> str:
+    """The artifact has this content from now on, and these measures; the digest of it, in hex.
+
+    The old file goes last: whoever dies in between leaves a file too many, never one too few. Raises StoreUnavailable.
+    """
+    digest = sha256(content).hexdigest()
+    with _storage_errors():
+        key = default_storage.save(_new_key(digest, EXTENSIONS[media_type]), ContentFile(content))
+    measures = {"width": width, "height": height, "duration_s": duration_s}
+    values = {"id": artifact_id, "sha256": digest, "size_bytes": len(content), "storage_key": key, **measures}
+    for (old_key,) in rows.select(_REPLACE, values):
+        with _storage_errors():
+            default_storage.delete(old_key)
+    return digest
+
+
 def quarantine(artifact_id: uuid.UUID | str) -> None:
     """Served to nobody but ops from now on, and deleted after `QUARANTINE_S`."""
     at = clock.now()
@@ -202,15 +234,19 @@ def expire(limit: int = 500) -> int:
 
 def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
     media_type, extension = _sniff(content, kind)
-    # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
-    token = secrets.token_hex(8)
     with _storage_errors():
-        key = default_storage.save(f"{token[:2]}/{token}-{digest}.{extension}", content)
+        key = default_storage.save(_new_key(digest, extension), content)
     artifact = Artifact(
         sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner
     )
     rows.insert(artifact)
     return artifact
+
+
+def _new_key(digest: str, extension: str) -> str:
+    """Random, so that a key can be neither guessed nor shared; the digest says what should be in the file."""
+    token = secrets.token_hex(8)
+    return f"{token[:2]}/{token}-{digest}.{extension}"
 
 
 def _keep_at_last(data: bytes, kind: str, owner: dict[str, Any]) -> Artifact:

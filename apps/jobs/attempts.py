@@ -45,7 +45,7 @@ WHERE id = %(id)s AND status IN ('started', 'submitted')
 # For the statement that ends the job: `ended` is its row, if it was ours to end.
 ACCEPTED = """
 UPDATE jobs_attempt a SET status = 'accepted', billed = 'yes', quality = %(quality)s::jsonb,
-    finished_at = %(finished_at)s
+    outputs = %(outputs)s::jsonb, finished_at = %(finished_at)s
 FROM ended WHERE a.id = %(attempt_id)s
 """
 

@@ -77,7 +77,7 @@ def _wait_for_store(job: Job, attempt: Attempt) -> None:
 
 
 def _check(job: Job, attempt: Attempt, kept: dict[str, Any]) -> Report:
-    """Checks one output and completes what we remember of it with its measures."""
+    """Checks one output, marks it as made by AI if it is good, and completes what we remember of it."""
     artifact_id = uuid.UUID(kept["artifact_id"])
     standard = standards.of(model=attempt.model, team_id=job.team_id)
     with artifacts.local_path(artifact_id) as path:
@@ -89,7 +89,19 @@ def _check(job: Job, attempt: Attempt, kept: dict[str, Any]) -> Report:
             prompt=job.prompt,
             standard=standard,
         )
-    if media := report.media:
-        artifacts.describe(artifact_id, width=media.width, height=media.height, duration_s=media.duration_s)
-        kept.update(width=media.width, height=media.height, duration_s=media.duration_s)
+        if report.media is None:
+            return report
+        measures = {
+            "width": report.media.width,
+            "height": report.media.height,
+            "duration_s": report.media.duration_s,
+        }
+        kept.update(measures)
+        if not report.passed:
+            artifacts.describe(artifact_id, **measures)
+            return report
+        report, content = output.marked(report, path, media_type=kept["media_type"])
+    if content is not None:
+        digest = artifacts.replace(artifact_id, content, media_type=kept["media_type"], **measures)
+        kept.update(sha256=digest, size_bytes=len(content))
     return report

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apps.validation.checks import technical
+from apps.validation.checks import alignment, legal, safety, technical
 from apps.validation.checks.results import DEFAULT, CheckResult, MediaInfo, Standard, Subject
 
 Check = Callable[[Subject], CheckResult]
@@ -65,14 +65,38 @@ def check(
             break
         started = time.perf_counter()
         results.append(_judged(_timed(further(subject), started), standard))
-    return report(results, media)
+    return make_report(results, media)
+
+
+def marked(report: Report, path: Path, *, media_type: str) -> tuple[Report, bytes | None]:
+    """Marks a file that passed as made by AI: the report that says so, and the content to deliver instead.
+
+    Without content the file could not be marked; then its legal check is unfinished, to be made again.
+    """
+    from apps.validation.marking import credentials, mark
+
+    try:
+        made = mark.mark(path, media_type)
+    except (credentials.NotMarked, OSError) as error:
+        problems = {"problems": [f"it could not be marked as made by AI: {error}"]}
+        return _changed(report, status="error", passed=None, score=None, details=problems), None
+    return _changed(report, details={"marking": made.to_json()}), made.content
+
+
+def _changed(report: Report, *, details: Mapping[str, Any], **changes: Any) -> Report:
+    """With these words on the legal check."""
+    checks = [
+        replace(check, details={**check.details, **details}, **changes) if check.name == legal.NAME else check
+        for check in report.checks
+    ]
+    return make_report(checks, report.media)
 
 
 # In the order of what they cost.
-_FURTHER: Sequence[Check] = ()
+_FURTHER: Sequence[Check] = (legal.check, alignment.check, safety.check)
 
 
-def report(checks: Sequence[CheckResult], media: MediaInfo | None) -> Report:
+def make_report(checks: Sequence[CheckResult], media: MediaInfo | None) -> Report:
     """All in all: no failure, and what was skipped is never counted as perfect."""
     scores = [check.score for check in checks if check.score is not None]
     passed = not any(check.refuses or check.status == "error" for check in checks)

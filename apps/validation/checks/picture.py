@@ -21,6 +21,8 @@ _MAX_MEASURED: Final = 1536
 _MIN_FOCUSED: Final = 128
 _NOISE_BLOCK: Final = 16
 _JPEG_BLOCK: Final = 8
+# A step of half a level on average is not seen, however smooth the rest is.
+_UNSEEN: Final = 0.5
 
 
 def measure(image: Any) -> dict[str, float]:
@@ -119,7 +121,7 @@ def _block(grey: "Grey") -> float:
     for steps in (numpy.abs(numpy.diff(signed, axis=1)), numpy.abs(numpy.diff(signed, axis=0)).T):
         by_column = steps.mean(axis=0)
         border = numpy.arange(len(by_column)) % _JPEG_BLOCK == _JPEG_BLOCK - 1
-        ratios.append(float(by_column[border].mean() / (by_column[~border].mean() + 0.05)))
+        ratios.append(float((by_column[border].mean() + _UNSEEN) / (by_column[~border].mean() + _UNSEEN)))
     return ramp(max(ratios), 1.7, 1.15)
 
 
