@@ -255,6 +255,10 @@ PROVIDER_CONNECT_TIMEOUT_S: float = env.float("PROVIDER_CONNECT_TIMEOUT_S", defa
 PROVIDER_READ_TIMEOUT_S: float = env.float("PROVIDER_READ_TIMEOUT_S", default=30.0)
 # A provider that answers with the result itself: the whole call, generation included.
 PROVIDER_RESULT_TIMEOUT_S: float = env.float("PROVIDER_RESULT_TIMEOUT_S", default=240.0)
+# A call that takes longer counts as slow for its breaker.
+PROVIDER_SLOW_S: float = env.float("PROVIDER_SLOW_S", default=10.0)
+# How long an order waits for the breakers and limits in Redis before this process decides alone.
+PROVIDER_STATE_TIMEOUT_S: float = env.float("PROVIDER_STATE_TIMEOUT_S", default=0.05)
 # Private and loopback addresses as callback or provider output targets: development only.
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)

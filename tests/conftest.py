@@ -10,7 +10,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from apps.core import notify
-from apps.providers import registry
+from apps.providers import breaker_store, health, limiter, reach, registry
 from apps.validation import policy, standards, takedowns
 from tests import live
 
@@ -39,11 +39,8 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     """Counters, breakers and messages of this worker's databases; other workers have their own."""
     for client in _redis_databases:
         client.flushdb()
-
-
-@pytest.fixture(autouse=True)
-def _no_switch_remembered() -> None:
-    registry.forget()
+    for room in (breaker_store, limiter, reach, health, registry):
+        room.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,8 @@ from genplatform.stack import embedded, envfile, local, ports
 from genplatform.stack.processes import SIMULATED, Process, listed
 from genplatform.stack.supervisor import Supervisor
 
-_READY_TIMEOUT_S = 60
+# A busy machine starts a process in a minute.
+_READY_TIMEOUT_S = 180
 _KEYS = {
     "pro": "GENPLATFORM_KEY",
     "other": "GENPLATFORM_OTHER_KEY",

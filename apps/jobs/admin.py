@@ -144,7 +144,15 @@ class JobAdmin(HistoryAdmin):
             ("lease", "lease_expires_at", "crashes"),
             "cancel_requested_at",
         ),
-        _tab("Decisions", ("priority", "cache"), ("review", "findings"), "selection", "quality"),
+        _tab(
+            "Decisions",
+            ("priority", "cache"),
+            ("review", "findings"),
+            "selection",
+            "quality",
+            "waiting_for",
+            "skipped",
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:

@@ -2,6 +2,7 @@
 and where it gives the job back, by the job's lease."""
 
 import json
+import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,11 +11,12 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from apps.core import clock, notify, rows
+from apps.core.ids import uuid7
 from apps.jobs import leases
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
 from apps.ledger import holds
-from apps.providers.contract import Pending, Ticket
+from apps.providers.contract import Change, Pending, Ticket
 from apps.providers.errors import POLICIES, ProviderError
 
 _AT_THE_PROVIDER = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
@@ -50,9 +52,18 @@ FROM ended WHERE a.id = %(attempt_id)s
 """
 
 
-def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
+def open_one(
+    job: Job,
+    route: dict[str, Any],
+    *,
+    number: int,
+    attempt_id: uuid.UUID | None = None,
+    changes: Sequence[Change] = (),
+    generation: int = 0,
+) -> Attempt | None:
     """The row that must be there before money is spent. None if somebody else opened this number."""
     attempt = Attempt(
+        id=attempt_id or uuid7(),
         job_id=job.pk,
         number=number,
         provider=route["provider"],
@@ -61,6 +72,8 @@ def open_one(job: Job, route: dict[str, Any], *, number: int) -> Attempt | None:
         route_id=route["route_id"],
         price_id=route["price_id"],
         price_usd=Decimal(route["amount_usd"]),
+        changes=[change.to_json() for change in changes],
+        generation=generation,
         started_at=clock.now(),
     )
     try:

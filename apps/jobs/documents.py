@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import clock, money
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.plans import Plan
-from apps.jobs.states import AttemptStatus, Billed, JobStatus, Review
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, JobStatus, Review
+from apps.providers import health
 
 # A running job shows no more than this before its outputs are ours and checked.
 _ALMOST = 0.95
@@ -30,6 +32,8 @@ def full(job: Job, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "requirements": job.requirements,
         "selection": job.selection,
         "quality": job.quality,
+        "waiting_for": job.waiting_for or None,
+        "skipped": job.skipped,
         "attempts": [_attempt(attempt, at) for attempt in attempts],
     }
 
@@ -110,6 +114,7 @@ def model(offered: ModelInfo, tier: Limits) -> dict[str, Any]:
             }
             for route in offered.routes
         ],
+        "health": asdict(health.of((route.provider, route.provider_model) for route in offered.routes)),
     }
 
 
@@ -131,6 +136,8 @@ def phase(job: Job, attempt: Attempt | None) -> str:
         return "review"
     if job.status != JobStatus.RUNNING:
         return job.status
+    if job.waiting_for and (attempt is None or attempt.status not in IN_PROGRESS):
+        return "waiting"
     match attempt.status if attempt else None:
         case None:
             return "starting"
@@ -175,6 +182,7 @@ def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:
         "price_usd": money.text(attempt.price_usd),
         "cost_usd": _cost(attempt),
         "billed": attempt.billed,
+        "changes": attempt.changes,
         "error": error,
     }
 

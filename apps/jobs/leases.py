@@ -7,7 +7,7 @@ process holds, so that a slow provider or a large download loses none.
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -87,18 +87,26 @@ _renewer: threading.Thread | None = None
 def held(job_id: uuid.UUID) -> Iterator[Job | None]:
     """Claims the job for the block and keeps the lease alive meanwhile. None if it can't be claimed."""
     job = claim(job_id)
-    if job is None or job.lease is None:
+    if job is None:
         yield None
         return
-    lease = job.lease
+    with kept([job]):
+        yield job
+
+
+@contextmanager
+def kept(jobs: Sequence[Job]) -> Iterator[None]:
+    """Keeps the leases of `jobs`, which we hold, alive during the block."""
+    ours = {job.lease: job.pk for job in jobs if job.lease}
     with _lock:
-        _held[lease] = job_id
+        _held.update(ours)
         _ensure_renewer()
     try:
-        yield job
+        yield
     finally:
         with _lock:
-            del _held[lease]
+            for lease in ours:
+                del _held[lease]
 
 
 def claim(job_id: uuid.UUID) -> Job | None:

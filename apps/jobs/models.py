@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from apps.accounts.models import Team, User
 from apps.core import clock, money
@@ -62,9 +62,12 @@ class Job(models.Model):
     quote = models.JSONField(default=dict)
     fingerprint = models.BinaryField(max_length=32)
     estimated_cost_usd = models.DecimalField(**money.AMOUNT)
-    review = models.CharField(max_length=8, choices=Review, default=Review.NONE, blank=True)
+    review = models.CharField(max_length=8, choices=Review, default=Review.NONE, db_default="", blank=True)
     # What the policy lists found in the prompt, for ops.
     findings = models.JSONField(null=True)
+    # Why no provider is asked yet, and which routes were passed over.
+    waiting_for = models.CharField(max_length=30, default="", db_default="")
+    skipped = models.JSONField(default=list, db_default=Value([], models.JSONField()))
 
     # When it next deserves attention, and who is at it.
     created_at = models.DateTimeField(default=clock.now)
@@ -183,6 +186,12 @@ class Attempt(models.Model):
     # What the provider charges for it by the price frozen at submit.
     price_usd = models.DecimalField(**money.AMOUNT)
     billed = models.CharField(max_length=7, choices=Billed, default=Billed.UNKNOWN)
+    # What the provider was told otherwise than asked: [{param, asked, sent}].
+    changes = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    # Of the breaker that let it in: its end counts only if that has not changed since.
+    generation = models.PositiveIntegerField(default=0, db_default=0)
+    # Sent again with the same key after a lost answer, where the provider buys the same key once.
+    resends = models.PositiveSmallIntegerField(default=0, db_default=0)
     ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
     provider_status = models.CharField(max_length=20, default="")
     progress = models.FloatField(null=True)

@@ -14,12 +14,14 @@ from django.conf import settings
 from apps.artifacts import store as artifacts
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
-from apps.jobs import attempts, leases, outcomes
+from apps.jobs import admission, attempts, leases, outcomes
+from apps.jobs.admission import Admitted
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, Review
 from apps.providers import call, inbox
-from apps.providers.contract import GenerationRequest, Pending, Result, Ticket
+from apps.providers.contract import Capabilities, GenerationRequest, Pending, Result, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
+from apps.providers.permits import Permit
 from apps.validation import moderation
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,8 @@ _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
 _LOOK_IN_INBOX_S = 10.0
+# A provider that just dropped a connection is given a moment.
+_SEND_AGAIN_S = 1.0
 STORE_AWAY_S = 10.0
 _MODERATION_AWAY_S = 10.0
 # Right after a submit a provider may not know the ticket it just gave.
@@ -85,25 +89,28 @@ def _may_be_bought(job: Job) -> bool:
     return not opinion.flagged
 
 
-def _buy(job: Job, attempt: Attempt) -> None:
-    request = GenerationRequest(
-        attempt_id=str(attempt.pk),
-        kind=job.type,
-        model=attempt.provider_model,
-        prompt=job.prompt,
-        params=job.params,
-        webhook_url=inbox.webhook_url(attempt.provider, attempt.pk),
-    )
+def _buy(job: Job, attempt: Attempt, admitted: Admitted) -> None:
     try:
-        answer = call.submit(attempt.provider, request)
+        answer = _send(job, attempt, admitted.fitted.request, admitted.permit)
     except ProviderError as error:
         if error.policy.billed == "unknown":
             _await_news(job, attempt)
         else:
             outcomes.failed(job, attempt, error)
         return
+    _answered(job, attempt, answer)
+
+
+def _send(
+    job: Job, attempt: Attempt, request: GenerationRequest, permit: Permit | None = None
+) -> Pending | Result:
+    within_s = (job.deadline_at - clock.now()).total_seconds()
+    return call.submit(attempt.provider, request, permit=permit, within_s=within_s)
+
+
+def _answered(job: Job, attempt: Attempt, answer: Pending | Result) -> None:
     if isinstance(answer, Pending):
-        attempts.submitted(job, attempt, answer, next_at=_next_poll(job, attempt))
+        attempts.submitted(job, attempt, answer, next_at=next_poll(job, attempt))
     else:
         if answer.ticket:
             # Nobody will announce it again: whoever takes over from us must be able to ask for it.
@@ -112,20 +119,73 @@ def _buy(job: Job, attempt: Attempt) -> None:
 
 
 def _await_news(job: Job, attempt: Attempt) -> None:
-    """The submit went out and its answer was lost: never send it again. The provider's webhook names the ticket.
+    """The submit went out and its answer was lost. It is sent again only where the provider buys the same key once;
+    else the provider is asked what became of it, or its webhook names the ticket.
 
     Its ring may be lost as well, so the inbox is looked into now and then.
     """
-    if ticket := inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model):
+    can = _capabilities(attempt.provider)
+    ticket = inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
+    if ticket is None and can.idempotent and not attempt.resends:
+        _send_again(job, attempt)
+        return
+    if ticket is None and can.finds:
+        ticket = _found(job, attempt)
+    if ticket:
         attempts.found(attempt, ticket)
         attempt.ticket = ticket.to_json()
         _poll(job, attempt)
         return
-    give_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_WAIT_S)
-    if clock.now() < give_up_at:
+    # A webhook comes at the end of the work, not of the order.
+    wait_s = max(settings.UNKNOWN_WAIT_S, 2 * float(job.quote["time_s"]["p95"]))
+    give_up_at = attempt.started_at + timedelta(seconds=wait_s)
+    if (can.webhooks or can.finds) and clock.now() < give_up_at:
         leases.leave(job, next_at=min(give_up_at, clock.now() + timedelta(seconds=_LOOK_IN_INBOX_S)))
         return
-    outcomes.unknown(job, attempt)
+    # Nobody will tell: the bill decides.
+    outcomes.unknown(job, attempt, silent=can.webhooks)
+
+
+def _send_again(job: Job, attempt: Attempt) -> None:
+    """Once for each attempt, a moment after the loss, whoever holds the job then. Whatever error comes of it says
+    nothing about the first order: only an answer does."""
+    again_at = attempt.started_at + timedelta(seconds=_SEND_AGAIN_S)
+    if clock.now() < again_at:
+        leases.leave(job, next_at=again_at)
+        return
+    if Attempt.objects.filter(pk=attempt.pk, resends=0).update(resends=1):
+        attempt.resends = 1
+        try:
+            answer = _send(job, attempt, _request(job, attempt))
+        except ProviderError as error:
+            log.warning("resend.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
+        else:
+            _answered(job, attempt, answer)
+            return
+    attempt.refresh_from_db()
+    _await_news(job, attempt)
+
+
+def _found(job: Job, attempt: Attempt) -> Ticket | None:
+    try:
+        return call.find(attempt.provider, _request(job, attempt))
+    except ProviderError as error:
+        log.warning("find.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
+        return None
+
+
+def _request(job: Job, attempt: Attempt) -> GenerationRequest:
+    """What was sent for the attempt: fitting is pure, so it comes out the same."""
+    asked = admission.request_for(job, attempt.pk, attempt.provider, attempt.provider_model)
+    return call.fit(attempt.provider, asked).request
+
+
+def _capabilities(provider: str) -> Capabilities:
+    try:
+        return call.capabilities(provider)
+    except ProviderError:
+        # It is no longer configured: its webhooks may still arrive.
+        return Capabilities(kinds=frozenset(), webhooks=True)
 
 
 def _poll(job: Job, attempt: Attempt) -> None:
@@ -140,10 +200,10 @@ def _poll(job: Job, attempt: Attempt) -> None:
             # The provider can't be reached: that says nothing of the work we bought there.
             log.warning("poll.failed", job=str(job.pk), provider=attempt.provider, kind=error.kind)
             still = Pending(_ticket(attempt), "submitted", attempt.progress)
-            attempts.pending(job, attempt, still, next_at=_next_poll(job, attempt, error.retry_after_s))
+            attempts.pending(job, attempt, still, next_at=next_poll(job, attempt, error.retry_after_s))
         return
     if isinstance(answer, Pending):
-        attempts.pending(job, attempt, answer, next_at=_next_poll(job, attempt))
+        attempts.pending(job, attempt, answer, next_at=next_poll(job, attempt))
     else:
         _collect(job, attempt, answer)
 
@@ -205,7 +265,7 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
     attempts.submitted(job, attempt, Pending(ticket, "generating", None), next_at=next_at)
 
 
-def _next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
+def next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
     """First when half of such jobs are done, then ever more seldom: the webhook usually comes before."""
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
     backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)

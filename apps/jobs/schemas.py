@@ -68,6 +68,23 @@ class AttemptError(BaseModel):
     message: str
 
 
+class Change(BaseModel):
+    """A parameter that went to the provider otherwise than asked; `sent` null: not at all."""
+
+    param: str
+    asked: Any
+    sent: Any
+
+
+class Skip(BaseModel):
+    """A route that was passed over without an attempt."""
+
+    provider: str
+    model: str
+    reason: str
+    at: datetime
+
+
 class Attempt(BaseModel):
     """One purchase at one provider."""
 
@@ -81,6 +98,7 @@ class Attempt(BaseModel):
     price_usd: str
     cost_usd: str | None
     billed: str
+    changes: list[Change]
     error: AttemptError | None
 
 
@@ -90,6 +108,8 @@ class JobDetail(Job):
     requirements: dict[str, Any]
     selection: dict[str, Any]
     quality: dict[str, Any] | None
+    waiting_for: str | None
+    skipped: list[Skip]
     attempts: list[Attempt]
 
 
@@ -166,6 +186,14 @@ class UnitPrice(BaseModel):
     multipliers: dict[str, dict[str, Any]]
 
 
+class Health(BaseModel):
+    """ok, degraded (a part of its providers is out) or down (none takes orders now)."""
+
+    status: str
+    reason: str | None
+    since: datetime | None
+
+
 class Model(BaseModel):
     id: str
     name: str
@@ -180,6 +208,7 @@ class Model(BaseModel):
     retires_at: datetime | None
     successor: str | None
     prices: list[UnitPrice]
+    health: Health
 
 
 class Models(BaseModel):

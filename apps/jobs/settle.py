@@ -17,7 +17,7 @@ from apps.caching import store as cache
 from apps.core import clock, notify, rows
 from apps.jobs import attempts, documents, leases
 from apps.jobs.models import Attempt, Job
-from apps.jobs.states import Billed, CachePolicy, JobStatus
+from apps.jobs.states import AttemptStatus, Billed, CachePolicy, JobStatus
 from apps.ledger import holds, usage
 from apps.webhooks import emit, endpoints
 
@@ -135,7 +135,7 @@ def _ending(
 def _free(job: Job, *, leaving: Attempt | None, because: str) -> None:
     if leaving:
         attempts.unknown(leaving, message=because)
-    else:
+    elif not Attempt.objects.filter(job=job, status=AttemptStatus.UNKNOWN).exists():
         holds.release(reference=job.pk, reason=because)
 
 

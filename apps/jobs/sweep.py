@@ -1,5 +1,7 @@
 """The net under the bell: ring again for what is due and unheard. Reads rows, changes none but when it last rang."""
 
+import math
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -7,12 +9,14 @@ from django.conf import settings
 from django.db import connection
 
 from apps.core import bell, clock
-from apps.jobs import leases
+from apps.jobs import leases, polls
 from apps.jobs.models import Attempt, Job
 
 # A ring not answered for this long may have been lost (Redis flushed, worker killed).
 RING_AGAIN_S = 4
 _BATCH = 500
+# From so many on, what wants news of its provider is asked for together.
+_MANY_POLLS = 10
 # While this many messages wait, an unanswered ring is not lost: workers are behind. What rings nevertheless after
 # the longer time was in the hands of a worker that died.
 _BACKLOG = 20
@@ -25,7 +29,8 @@ UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
       -- Never rung; rung and not heard; or heard by somebody whose lease ran out since.
       AND (rung_at IS NULL OR rung_at <= %(unheard_before)s OR rung_at < lease_expires_at)
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING id
+RETURNING id, cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s AND EXISTS (
+    SELECT 1 FROM jobs_attempt a WHERE a.job_id = jobs_job.id AND a.status = 'submitted')
 """
 
 
@@ -41,10 +46,17 @@ def due_jobs() -> int:
     }
     with connection.cursor() as cursor:
         cursor.execute(_DUE, values)
-        ids = [row[0] for row in cursor.fetchall()]
-    for job_id in ids:
-        leases.ring(job_id)
-    return len(ids)
+        found = cursor.fetchall()
+    wanting_news = [job_id for job_id, wants_news in found if wants_news]
+    together = len(wanting_news) >= _MANY_POLLS
+    for job_id, wants_news in found:
+        if not (together and wants_news):
+            leases.ring(job_id)
+    if together:
+        # Whoever hears it takes as many as are due then; the message names none.
+        for _ in range(math.ceil(len(wanting_news) / polls.BATCH)):
+            bell.ring("jobs.poll_many", id=uuid.uuid4(), queue="io")
+    return len(found)
 
 
 def unknown_attempts() -> int:

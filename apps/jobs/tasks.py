@@ -4,7 +4,7 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import inbound, measure, sweep, unknowns
+from apps.jobs import inbound, measure, polls, sweep, unknowns
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -27,6 +27,11 @@ def provider_event(*, v: int, id: str) -> None:
 @shared_task(name="jobs.resolve_unknown")
 def resolve_unknown(*, v: int, id: str) -> None:
     unknowns.resolve(uuid.UUID(id))
+
+
+@shared_task(name="jobs.poll_many")
+def poll_many(*, v: int, id: str) -> None:
+    polls.some()
 
 
 @shared_task(name="jobs.sweep")

@@ -2,17 +2,19 @@
 
 The written policy: a canceled job pays for work that the provider delivered; a failed job never pays, the platform
 does. An outcome still unknown `UNKNOWN_HOLD_S` after the attempt began counts as not billed; the comparison with the
-provider's bill corrects it if it was.
+provider's bill corrects it if it was. A job that went on at another provider pays for what that one delivered; what
+turns up at the first is the platform's loss.
 """
 
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock
-from apps.jobs import settle
+from apps.jobs import admission, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
@@ -41,10 +43,10 @@ def resolve(attempt_id: uuid.UUID) -> None:
 
 def _ask(attempt: Attempt) -> Billed:
     known = Ticket.from_json(attempt.ticket) if attempt.ticket else None
-    ticket = known or inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
-    if ticket is None:
-        return Billed.UNKNOWN
     try:
+        ticket = known or _told(attempt) or _find(attempt)
+        if ticket is None:
+            return Billed.UNKNOWN
         answer = call.poll(attempt.provider, ticket)
     except ProviderError as error:
         if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
@@ -53,18 +55,29 @@ def _ask(attempt: Attempt) -> Billed:
     return Billed.UNKNOWN if isinstance(answer, Pending) else Billed.YES
 
 
+def _told(attempt: Attempt) -> Ticket | None:
+    return inbox.ticket(attempt.provider, attempt.pk, model=attempt.provider_model)
+
+
+def _find(attempt: Attempt) -> Ticket | None:
+    """Asks the provider, where it can tell. Raises ProviderError."""
+    if not call.capabilities(attempt.provider).finds:
+        return None
+    asked = admission.request_for(attempt.job, attempt.pk, attempt.provider, attempt.provider_model)
+    return call.find(attempt.provider, asked)
+
+
 def _settle(attempt: Attempt, billed: Billed) -> None:
-    job = attempt.job
-    status = AttemptStatus.CANCELED if job.status == JobStatus.CANCELED else AttemptStatus.FAILED
+    status = AttemptStatus.CANCELED if attempt.job.status == JobStatus.CANCELED else AttemptStatus.FAILED
     with transaction.atomic(durable=True):
         # Lock order: job first, as everywhere.
-        Job.objects.select_for_update().get(pk=job.pk)
+        job = Job.objects.select_for_update().get(pk=attempt.job_id)
         closed = Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.UNKNOWN).update(
             status=status, billed=billed, check_at=None, finished_at=clock.now()
         )
         if not closed:
             return
-        if billed == Billed.YES and job.status == JobStatus.CANCELED:
+        if billed == Billed.YES and job.status == JobStatus.CANCELED and not job.cost_usd:
             charged = settle.charge(job, attempt)
             Job.objects.filter(pk=job.pk).update(cost_usd=charged)
             return
@@ -75,4 +88,7 @@ def _settle(attempt: Attempt, billed: Billed) -> None:
                 reason=f"attempt {attempt.number}: unused",
                 price_id=attempt.price_id,
             )
-        holds.release(reference=job.pk, reason="outcome known")
+        if job.has_ended and not Attempt.objects.filter(job=job, status=AttemptStatus.UNKNOWN).exists():
+            # What another attempt delivered may have been charged before.
+            with suppress(holds.HoldResolved):
+                holds.release(reference=job.pk, reason="outcome known")

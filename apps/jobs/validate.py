@@ -33,7 +33,8 @@ def validate(job_id: uuid.UUID) -> None:
 
 def _judge(job: Job, attempt: Attempt) -> None:
     try:
-        reports = [_check(job, attempt, kept) for kept in attempt.outputs]
+        sent = _sent(job, attempt)
+        reports = [_check(job, attempt, kept, sent) for kept in attempt.outputs]
     except artifacts.StoreUnavailable:
         _wait_for_store(job, attempt)
         return
@@ -44,6 +45,7 @@ def _judge(job: Job, attempt: Attempt) -> None:
         _check_later(job, attempt, unfinished)
     else:
         settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
+        outcomes.ended(attempt, None)
 
 
 def _reject(job: Job, attempt: Attempt, refusal: CheckResult, worst: Report) -> None:
@@ -76,7 +78,13 @@ def _wait_for_store(job: Job, attempt: Attempt) -> None:
         leases.leave(job, next_at=clock.now() + timedelta(seconds=run.STORE_AWAY_S))
 
 
-def _check(job: Job, attempt: Attempt, kept: dict[str, Any]) -> Report:
+def _sent(job: Job, attempt: Attempt) -> dict[str, Any]:
+    """The parameters that the provider was told: it is held to those, not to what it could not be told."""
+    sent = {**job.params, **{change["param"]: change["sent"] for change in attempt.changes}}
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+def _check(job: Job, attempt: Attempt, kept: dict[str, Any], sent: dict[str, Any]) -> Report:
     """Checks one output, marks it as made by AI if it is good, and completes what we remember of it."""
     artifact_id = uuid.UUID(kept["artifact_id"])
     standard = standards.of(model=attempt.model, team_id=job.team_id)
@@ -85,7 +93,7 @@ def _check(job: Job, attempt: Attempt, kept: dict[str, Any]) -> Report:
             path,
             kind=job.kind,
             media_type=kept["media_type"],
-            requested=job.params,
+            requested=sent,
             prompt=job.prompt,
             standard=standard,
         )

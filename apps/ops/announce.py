@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from apps.accounts.models import Team, User
 from apps.core import bell, clock, money
-from apps.ledger.models import BudgetPeriod, BudgetWarning, Scope
+from apps.ledger.models import BudgetWarning, Scope
 from apps.ops import alerts, mail
 from apps.ops.models import Alert
 from apps.webhooks import emit
@@ -38,22 +38,21 @@ def announce(warning_id: uuid.UUID) -> bool:
         warning = BudgetWarning.objects.select_related("period__user__team", "period__team").get(
             pk=warning_id
         )
-        team, user = _owners(warning.period)
-        emit.emit(
-            team_id=team.pk,
-            type=EventType.BUDGET_WARNING,
-            subject_id=warning.pk,
-            data=_document(warning, team, user),
-        )
+        user = warning.period.user
+        # None: the user has left every team since, and there is no endpoint or admin to tell.
+        team = user.team if user else warning.period.team
+        document, subject = _document(warning, team, user), _subject(warning, user or team)
+        if team:
+            emit.emit(team_id=team.pk, type=EventType.BUDGET_WARNING, subject_id=warning.pk, data=document)
         for recipient in _recipients(team, user):
-            mail.queue(recipient, subject=_subject(warning, user or team), body=_body(warning, user or team))
+            mail.queue(recipient, subject=subject, body=_body(warning, subject))
         alerts.raise_(
             kind=KIND,
             severity=Alert.Severity.WARNING if warning.threshold >= 100 else Alert.Severity.INFO,
             key=_key(warning.period_id, warning.threshold),
             subject=str(user or team),
-            message=_subject(warning, user or team),
-            details=_document(warning, team, user),
+            message=subject,
+            details=document,
         )
     return True
 
@@ -75,25 +74,17 @@ def resolve_past() -> int:
     return alerts.resolve_others(KIND, [_key(period_id, threshold) for period_id, threshold in current])
 
 
-def _owners(period: BudgetPeriod) -> tuple[Team, User | None]:
-    """Raises LookupError for a user who has left every team: there is nobody to tell."""
-    team = period.user.team if period.user else period.team
-    if team is None:
-        raise LookupError(f"period {period.pk} is of no team")
-    return team, period.user
-
-
-def _recipients(team: Team, user: User | None) -> Iterable[User]:
+def _recipients(team: Team | None, user: User | None) -> Iterable[User]:
     """The user and the team's admins who can be written to, each once."""
-    whom = Q(team=team, is_team_admin=True) | (Q(pk=user.pk) if user else Q())
+    whom = Q(team__isnull=False, team=team, is_team_admin=True) | Q(pk=user.pk if user else None)
     return User.objects.filter(whom, is_active=True).exclude(email="").order_by("pk")
 
 
-def _document(warning: BudgetWarning, team: Team, user: User | None) -> dict[str, Any]:
+def _document(warning: BudgetWarning, team: Team | None, user: User | None) -> dict[str, Any]:
     return {
         "id": str(warning.pk),
         "scope": warning.period.scope,
-        "team_id": str(team.pk),
+        "team_id": str(team.pk) if team else None,
         "user_id": str(user.pk) if user else None,
         "threshold": warning.threshold,
         "percent_used": warning.percent_used,
@@ -107,13 +98,13 @@ def _document(warning: BudgetWarning, team: Team, user: User | None) -> dict[str
     }
 
 
-def _subject(warning: BudgetWarning, owner: User | Team) -> str:
+def _subject(warning: BudgetWarning, owner: User | Team | None) -> str:
     return f"{warning.percent_used} % of the {_NAMES[Scope(warning.period.scope)]} of {owner} is used"
 
 
-def _body(warning: BudgetWarning, owner: User | Team) -> str:
+def _body(warning: BudgetWarning, subject: str) -> str:
     return (
-        f"{_subject(warning, owner)}: {money.text(warning.used_usd)} of {money.text(warning.limit_usd)} USD, spent and "
+        f"{subject}: {money.text(warning.used_usd)} of {money.text(warning.limit_usd)} USD, spent and "
         f"held.\n{money.text(warning.remaining_usd)} USD remain until {warning.period.ends_at:%Y-%m-%d %H:%M} UTC. "
         "What does not fit is refused.\n"
     )

@@ -7,31 +7,60 @@ from typing import TypeVar
 import structlog
 from django.conf import settings
 
-from apps.providers import registry
-from apps.providers.contract import Adapter, GenerationRequest, Pending, Result, Ticket
+from apps.providers import http, permits, reach, registry
+from apps.providers.contract import (
+    Adapter,
+    Capabilities,
+    Fitted,
+    GenerationRequest,
+    Pending,
+    Result,
+    Ticket,
+)
 from apps.providers.errors import ErrorKind, ProviderError, UnknownProvider
+from apps.providers.permits import Permit
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+_PING_S = 3.0
 
-def submit(provider: str, request: GenerationRequest) -> Pending | Result:
+
+def submit(
+    provider: str, request: GenerationRequest, *, permit: Permit | None = None, within_s: float | None = None
+) -> Pending | Result:
     """Places the order, once. Raises ProviderError.
 
-    The caller must have committed the attempt before, and must not hold a transaction open.
+    The caller must have committed the attempt before, and must not hold a transaction open. `permit`: what let it
+    in, and that the provider may be called; breakers and limits are told how it went. `within_s`: the time that the
+    job has left.
     """
-    if not registry.is_available(provider):
+    if not permit and not registry.is_available(provider):
         # Nothing is sent, so nothing can be billed. What was bought there before is still polled.
         raise ProviderError(ErrorKind.AUTHENTICATION, "the provider has no key or was switched off")
-    return _timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
+    error, started = None, time.monotonic()
+    try:
+        with http.within(within_s):
+            return _timed(provider, "submit", lambda adapter: adapter.submit(request), ErrorKind.AMBIGUOUS)
+    except ProviderError as caught:
+        error = caught
+        raise
+    finally:
+        if permit:
+            slow = (
+                time.monotonic() - started > settings.PROVIDER_SLOW_S
+                and not capabilities(provider).synchronous
+            )
+            permits.submitted(permit, error, slow=slow)
 
 
 def poll(provider: str, ticket: Ticket) -> Pending | Result:
     """Asks what became of an order. Raises ProviderError; only one whose `ends_generation` holds is the
     end, after any other the caller asks again.
     """
-    return _timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
+    with reach.asking(provider):
+        return _timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
 
 
 def cancel(provider: str, ticket: Ticket) -> bool:
@@ -41,7 +70,24 @@ def cancel(provider: str, ticket: Ticket) -> bool:
 
 def find(provider: str, request: GenerationRequest) -> Ticket | None:
     """The ticket of a submit whose answer was lost, if the provider can tell. Raises ProviderError."""
-    return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
+    with reach.asking(provider):
+        return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
+
+
+def ping(provider: str) -> None:
+    """A free call that shows that the provider is up. Raises ProviderError if it is not."""
+    with http.within(_PING_S):
+        _timed(provider, "ping", lambda adapter: adapter.ping(), ErrorKind.MALFORMED)
+
+
+def fit(provider: str, request: GenerationRequest) -> Fitted:
+    """What of `request` the provider can be told. Sends nothing. Raises ProviderError (unsupported, authentication)."""
+    return _adapter(provider).fit(request)
+
+
+def capabilities(provider: str) -> Capabilities:
+    """What its protocol can do. Raises ProviderError (authentication) for a provider that is not configured."""
+    return _adapter(provider).capabilities
 
 
 def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:

@@ -4,9 +4,12 @@ A retry here could buy twice; it is decided, and recorded, by the caller.
 """
 
 import json
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -19,6 +22,10 @@ from apps.providers.errors import ErrorKind, ProviderError
 MAX_BYTES = 1_000_000
 # Of an answer that holds the result itself: a picture as base64 in JSON, or minutes of sound.
 MAX_RESULT_BYTES = 64_000_000
+
+# A call that is made at all gets a chance.
+_LEAST_S = 1.0
+_within_s: ContextVar[float] = ContextVar("within_s", default=math.inf)
 
 # Raised before the first byte of the request can have left: nothing was bought.
 UNSENT = (
@@ -66,9 +73,14 @@ def exchange(
     than `max_bytes`).
     """
     timeout = client().timeout
-    if total_s:
-        timeout = httpx.Timeout(**{**timeout.as_dict(), "read": total_s})
-    ends_at = time.monotonic() + (total_s or settings.PROVIDER_READ_TIMEOUT_S)
+    wait_s = min(total_s or settings.PROVIDER_READ_TIMEOUT_S, _within_s.get())
+    timeout = httpx.Timeout(
+        connect=min(timeout.connect or wait_s, wait_s),
+        read=wait_s,
+        write=min(timeout.write or wait_s, wait_s),
+        pool=min(timeout.pool or wait_s, wait_s),
+    )
+    ends_at = time.monotonic() + wait_s
     try:
         with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
             body = _read(response, max_bytes=max_bytes, ends_at=ends_at)
@@ -77,6 +89,16 @@ def exchange(
         raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
     except httpx.TransportError as error:
         raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """No exchange inside takes longer: what a job has left is a bound of every call for it."""
+    token = _within_s.set(max(seconds, _LEAST_S) if seconds is not None else math.inf)
+    try:
+        yield
+    finally:
+        _within_s.reset(token)
 
 
 def form(fields: Mapping[str, str]) -> tuple[str, bytes]:

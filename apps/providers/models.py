@@ -1,5 +1,6 @@
 """What is known about providers, and the inbox of what they told us."""
 
+from django.core.validators import MinValueValidator
 from django.db import models
 
 from apps.core import clock
@@ -12,6 +13,19 @@ class Provider(models.Model):
     slug = models.SlugField(primary_key=True, help_text="As in settings.PROVIDERS")
     name = models.CharField(max_length=80)
     enabled = models.BooleanField(default=True, help_text="Off: no new attempt is made there")
+
+    max_concurrency = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Orders under way there at once; empty: what it lets us feel",
+    )
+    max_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Orders a minute; empty: what it lets us feel",
+    )
 
     def __str__(self) -> str:
         return self.name

@@ -15,11 +15,12 @@ from apps.providers.adapters.stability import Stability
 from apps.providers.adapters.wavespeed import WaveSpeed
 from apps.providers.contract import Adapter
 from apps.providers.errors import UnknownProvider
+from apps.providers.limiter import Caps
 from apps.providers.models import Provider
 
 # A provider that is switched off is sent nothing more after this time.
 REMEMBERED_S = 1.0
-_read: tuple[datetime, frozenset[str]] | None = None
+_read: tuple[datetime, dict[str, Caps | None]] | None = None
 
 ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "wavespeed": WaveSpeed,
@@ -43,22 +44,32 @@ def adapter(provider: str) -> Adapter:
 
 def is_available(provider: str) -> bool:
     """Whether it may be called: it is known, has a key, and ops have not switched it off."""
+    return caps(provider) is not None
+
+
+def caps(provider: str) -> Caps | None:
+    """How much ops allow there; None if it may not be called at all."""
     config = settings.PROVIDERS.get(provider)
     if not config or not config.get("api_key"):
-        return False
-    return provider not in _switched_off()
+        return None
+    return _words_of_ops().get(provider, Caps())
 
 
 def forget() -> None:
-    """For tests: the switches are read again."""
+    """For tests: what ops said is read again."""
     global _read
     _read = None
 
 
-def _switched_off() -> frozenset[str]:
+def _words_of_ops() -> dict[str, Caps | None]:
+    """By provider; None: switched off."""
     global _read
     now = clock.now()
     # A clock that was set back must not keep a provider on.
     if _read is None or not 0 <= (now - _read[0]).total_seconds() < REMEMBERED_S:
-        _read = (now, frozenset(Provider.objects.filter(enabled=False).values_list("slug", flat=True)))
+        rows = {
+            row.slug: Caps(row.max_concurrency, row.max_per_minute) if row.enabled else None
+            for row in Provider.objects.all()
+        }
+        _read = (now, rows)
     return _read[1]

@@ -69,6 +69,8 @@ def _huge(media_type: str | None) -> Response:
 async def _endless() -> AsyncIterator[bytes]:
     for _ in range(_HUGE_BYTES // 65_536):
         yield bytes(65_536)
+        # Who has left must be noticed: what is sent to nobody does not wait for anybody.
+        await asyncio.sleep(0)
 
 
 async def _drip(data: bytes, pause_s: float) -> AsyncIterator[bytes]:

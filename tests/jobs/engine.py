@@ -116,7 +116,9 @@ class Engine:
     def store(self, webhook: Received, attempt: Attempt | None = None) -> int:
         """The same when the ring is lost: the webhook is in the inbox and no worker hears of it."""
         path = urlsplit(inbox.webhook_url(attempt.provider, attempt.pk)).path if attempt else webhook.path
-        headers = {name: value for name, value in webhook.headers.items() if name.startswith("webhook-")}
+        headers = {
+            name: value for name, value in webhook.headers.items() if name.startswith(("webhook-", "x-fal-"))
+        }
         answer = Client().generic(
             "POST", path, webhook.body, content_type="application/json", headers=headers
         )

@@ -56,7 +56,7 @@ def test_a_ticket_leaves_the_job_until_half_of_such_jobs_are_done(engine: Engine
 
 
 def test_polls_become_rarer_up_to_the_longest_pause(engine: Engine) -> None:
-    job = engine.submit("slow [time:60]")
+    job = engine.submit("slow [time:200]")
     pauses = []
     for _ in range(14):
         job = engine.run(engine.due(job))

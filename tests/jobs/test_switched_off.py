@@ -14,8 +14,14 @@ def test_a_provider_that_is_switched_off_is_sent_nothing(engine: Engine) -> None
     job = engine.submit()
     engine.finish(job)
     job.refresh_from_db()
-    assert (job.status, job.error_code, job.error_retryable) == (JobStatus.FAILED, "generation_failed", True)
+    assert (job.status, job.error_code, job.error_retryable) == (
+        JobStatus.FAILED,
+        "no_provider_available",
+        True,
+    )
     assert engine.simulator.ledger()["submits"] == []
+    assert engine.attempts(job) == [], "a route that is off is passed over, it has not failed"
+    assert {skip["reason"] for skip in job.skipped} == {"provider_off"}
 
 
 def test_the_switch_holds_within_a_second(engine: Engine) -> None:
@@ -24,7 +30,7 @@ def test_the_switch_holds_within_a_second(engine: Engine) -> None:
     switch_off()
     engine.time.forward(1)
     after = engine.submit("after")
-    assert engine.finish(after).error_code == "generation_failed"
+    assert engine.finish(after).error_code == "no_provider_available"
     assert len(engine.submits()) == 1
     assert engine.finish(before).status == JobStatus.COMPLETED
 

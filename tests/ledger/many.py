@@ -1,6 +1,7 @@
 """Very many purchases of one user, as if they had been made one by one over the last four weeks: the books agree."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -58,7 +59,7 @@ def entries(user: User, count: int) -> None:
     """Adds `count` entries (an even number): half as many purchases."""
     now = clock.now()
     periods.open_current(user_id=user.pk, timezone=user.timezone, at=now)
-    values = {
+    values: dict[str, Any] = {
         "user_id": user.pk,
         "team_id": user.team_id,
         "count": count // 2,

@@ -11,6 +11,7 @@ import pytest
 from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 
+from apps.accounts.models import User
 from apps.core import clock
 from apps.ledger.models import BudgetWarning, TeamBudget
 from apps.ops import announce, mail
@@ -119,6 +120,14 @@ def test_who_has_no_address_or_left_is_not_written_to(spender: Someone) -> None:
     factories.user(team=spender.user.team, email="", is_team_admin=True)
     announce.announce(warned(spender).pk)
     assert Email.objects.count() == 2
+
+
+def test_who_has_left_every_team_is_still_told(spender: Someone) -> None:
+    warning = warned(spender)
+    User.objects.filter(pk=spender.user.pk).update(team=None, tier=None)
+    assert announce.announce(warning.pk) is True
+    assert [address for address, _ in sent()] == ["spender@example.com"]
+    assert (Delivery.objects.count(), Alert.objects.count()) == (0, 1)
 
 
 def test_a_lost_ring_is_made_up_for(spender: Someone, django_capture_on_commit_callbacks: Any) -> None:

@@ -20,12 +20,13 @@ def client(simulator: Simulator) -> Any:
 
 
 def test_speech_comes_as_mp3_and_costs_its_characters(client: httpx.Client, simulator: Simulator) -> None:
+    simulator.settings(prices={"multilingual": "0.10"})
     answer = client.post(
         f"/text-to-speech/{ARIA}", json={"text": "Good morning.", "model_id": SPEECH, "seed": 3}
     )
     assert (answer.headers["content-type"], answer.headers["character-cost"]) == ("audio/mpeg", "13")
     assert answer.content.startswith(b"ID3")
-    assert [charge["amount_usd"] for charge in simulator.ledger()["charges"]] == ["0.00039"]
+    assert [charge["amount_usd"] for charge in simulator.ledger()["charges"]] == ["0.00130"]
 
 
 def test_a_sound_comes_as_mp3(client: httpx.Client) -> None:

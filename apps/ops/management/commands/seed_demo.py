@@ -52,7 +52,9 @@ class Command(BaseCommand):
 
 def _user(username: str, *, team: str, tier: Tier) -> User:
     owner, _ = Team.objects.get_or_create(name=team)
-    user, new = User.objects.get_or_create(username=username, defaults={"team": owner, "tier": tier})
+    # One of the team sees what all of it used, and says where its webhooks go.
+    defaults = {"team": owner, "tier": tier, "is_team_admin": username == "pro"}
+    user, new = User.objects.get_or_create(username=username, defaults=defaults)
     if new:
         user.set_unusable_password()
         user.save(update_fields=["password"])
