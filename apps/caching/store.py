@@ -72,6 +72,12 @@ def keep(
     rows.execute(_KEEP, values)
 
 
+def withdraw(*, source_id: uuid.UUID) -> int:
+    """Forgets what `source_id` made: it is not served again. Returns how many results that were."""
+    withdrawn, _ = CachedResult.objects.filter(source_id=source_id).delete()
+    return withdrawn
+
+
 def expire() -> int:
     """Deletes what has expired. Returns how many."""
     return CachedResult.objects.filter(expires_at__lte=clock.now()).delete()[0]

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -16,7 +18,7 @@ from apps.artifacts import preview
 from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, link, usd
-from apps.jobs import cancel, documents, review
+from apps.jobs import cancel, documents, override, review
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.providers.admin import ProviderFilter
@@ -35,6 +37,20 @@ _COLOURS: dict[str, str] = {
     AttemptStatus.UNKNOWN: "warning",
     Billed.YES: "info",
 }
+
+
+_CHECK_COLOURS = {"passed": "success", "failed": "danger", "error": "warning"}
+
+
+class _WithReason(ActionForm):
+    """What is decided about an output says why."""
+
+    reason = forms.CharField(required=False, max_length=200, label="Reason")
+
+
+def _previews(outputs: Iterable[dict[str, Any]]) -> SafeString:
+    shown = ((preview.html(output["artifact_id"], output["media_type"], height=180),) for output in outputs)
+    return format_html_join(" ", "{}", shown)
 
 
 def _tab(title: str, *fields: str | tuple[str, ...]) -> Any:
@@ -217,10 +233,7 @@ class JobAdmin(HistoryAdmin):
 
     @admin.display(description="outputs")
     def results(self, job: Job) -> SafeString:
-        previews = (
-            (preview.html(output["artifact_id"], output["media_type"], height=180),) for output in job.outputs
-        )
-        return format_html_join(" ", "{}", previews)
+        return _previews(job.outputs)
 
     @admin.display(description="error")
     def error(self, job: Job) -> str:
@@ -257,8 +270,61 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     search_help_text = "The id of an attempt or a job, or a part of a user's name"
     ordering = ("-id",)
 
+    action_form = _WithReason
+    actions = ("accept", "reject")
+
+    def has_overrule_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("jobs.change_attempt"))
+
+    @admin.action(description="Accept what was refused (needs a reason)", permissions=["overrule"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
+        self._overrule(request, queryset, override.accept, "accepted")
+
+    @admin.action(description="Withdraw what was delivered (needs a reason)", permissions=["overrule"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
+        self._overrule(request, queryset, override.reject, "withdrawn")
+
+    def _overrule(
+        self, request: HttpRequest, queryset: QuerySet[Attempt], decide: Callable[..., None], what: str
+    ) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, "Say why: a decision needs a reason", messages.ERROR)
+            return
+        for attempt in queryset:
+            try:
+                decide(attempt, reason=reason, by=request.user.get_username())
+            except override.NothingToOverrule as error:
+                self.message_user(request, str(error), messages.WARNING)
+            else:
+                self.log_change(request, attempt, f"{what}: {reason}")
+                self.message_user(request, f"Attempt {attempt.number} {what}")
+
+    @admin.display(description="outputs")
+    def results(self, attempt: Attempt) -> SafeString:
+        return _previews(attempt.outputs)
+
+    @admin.display(description="checks")
+    def checks(self, attempt: Attempt) -> SafeString:
+        """One line for each: what it found, beside the picture."""
+        found = (attempt.quality or {}).get("checks", ())
+        lines = (
+            (
+                badge(check["status"], _CHECK_COLOURS.get(check["status"], "")),
+                check["name"],
+                "" if check["score"] is None else f"{check['score']:.2f}",
+                "; ".join(check["details"].get("problems", ())) or check["details"].get("why", ""),
+            )
+            for check in found
+        )
+        return format_html_join("", "<div>{} {} {} {}</div>", lines)
+
     def get_fields(self, request: HttpRequest, obj: Attempt | None = None) -> list[Any]:
-        return ["of_job", *(field.name for field in Attempt._meta.fields if field.name != "job")]
+        return [
+            "of_job",
+            ("results", "checks"),
+            *(field.name for field in Attempt._meta.fields if field.name != "job"),
+        ]
 
     @admin.display(description="job")
     def of_job(self, attempt: Attempt) -> SafeString:

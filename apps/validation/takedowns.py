@@ -9,7 +9,6 @@ from apps.core.remembered import Remembered
 from apps.validation.models import Takedown
 
 if TYPE_CHECKING:
-    import numpy
     from numpy.typing import NDArray
 
 # Of 64 bits. Unrelated pictures differ in about half of them.
