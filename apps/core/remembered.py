@@ -13,7 +13,7 @@ REFRESH_S = 2.0
 
 
 class Remembered(Generic[Value]):
-    """Calling it gives what `read` gave at most `REFRESH_S` ago. While one thread reads anew the others use the last."""
+    """Calling it gives what `read` gave at most `REFRESH_S` ago. While a thread reads anew the others use the last."""
 
     def __init__(self, read: Callable[[], Value]) -> None:
         self._read = read

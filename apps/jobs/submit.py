@@ -33,8 +33,8 @@ class Once:
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
 
-    Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused; then nothing is
-    stored or held.
+    Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused;
+    then nothing is stored or held.
     """
     try:
         if asked.callback_url:

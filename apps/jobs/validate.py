@@ -99,7 +99,7 @@ def _check(job: Job, attempt: Attempt, kept: dict[str, Any], sent: dict[str, Any
         )
         if report.media is None:
             return report
-        measures = {
+        measures: dict[str, Any] = {
             "width": report.media.width,
             "height": report.media.height,
             "duration_s": report.media.duration_s,

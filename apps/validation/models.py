@@ -1,4 +1,4 @@
-"""What ops decides about content: how good an output has to be, which words are refused, which files must not return."""
+"""What ops decides about content: how good an output has to be, which words are refused, which files do not return."""
 
 from typing import Any
 
@@ -58,8 +58,8 @@ class QualityStandard(models.Model):
 
 
 class PolicyList(models.Model):
-    """Words that decide about a request before money is spent. Each edit is a new version; the admin's history keeps who
-    made it."""
+    """Words that decide about a request before money is spent. Each edit is a new version; the admin's history keeps
+    who made it."""
 
     class Kind(models.TextChoices):
         TERMS = "terms", "Terms"

@@ -1,6 +1,7 @@
 """Moderation by a service that speaks OpenAI's `POST /v1/moderations`: a model, where the policy lists know only words.
 
-Its answers are brought to one set of categories with scores from 0 to 1. What it can't say now is an error, never a pass.
+Its answers are brought to one set of categories with scores from 0 to 1. What it can't say now is an error, not a
+pass.
 """
 
 import json

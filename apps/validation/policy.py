@@ -1,8 +1,8 @@
 """The operator's words about a prompt, decided before money is spent: block, review or let pass.
 
-One pass of Aho-Corasick over the prompt, whatever the number of words; prompt and words are folded the same way, so that
-case, compatibility forms, invisible characters and letters that only look alike (Unicode TR 39) hide nothing. A policy,
-not a legal guarantee, and no substitute for a moderation model: it knows words, not meanings.
+One pass of Aho-Corasick over the prompt, whatever the number of words; prompt and words are folded the same way, so
+that case, compatibility forms, invisible characters and letters that only look alike (Unicode TR 39) hide nothing. A
+policy, not a legal guarantee, and no substitute for a moderation model: it knows words, not meanings.
 """
 
 import re

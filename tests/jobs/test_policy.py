@@ -47,10 +47,11 @@ def test_a_blocked_prompt_is_refused_and_leaves_nothing_behind(
 def test_a_replay_is_answered_as_it_was_even_if_the_prompt_is_blocked_since(
     engine: Engine, listed: Callable[..., None]
 ) -> None:
-    asked, once = factories.body(prompt="a pipe bomb"), {"HTTP_IDEMPOTENCY_KEY": "k"}
-    first = engine.user.api.post("/v1/jobs", asked, format="json", **once)
+    asked = factories.body(prompt="a pipe bomb")
+    first = engine.user.api.post("/v1/jobs", asked, format="json", HTTP_IDEMPOTENCY_KEY="k")
     listed("block", "pipe bomb")
-    assert engine.user.api.post("/v1/jobs", asked, format="json", **once).content == first.content
+    again = engine.user.api.post("/v1/jobs", asked, format="json", HTTP_IDEMPOTENCY_KEY="k")
+    assert again.content == first.content
     assert engine.finish(Job.objects.get()).status == "completed"
 
 

@@ -31,7 +31,7 @@ def terms(prompt: str) -> list[str]:
         "pipe\n   bomb",
         "p\u200bipe bo\u00admb",
         "ｐｉｐｅ　ｂｏｍｂ",
-        "ріре bоmb",  # Cyrillic р, і, е, о
+        "ріре bоmb",  # in part Cyrillic
         "p\u0301ipe bömb",
         "𝓅𝒾𝓅𝑒 𝒷𝑜𝓂𝒷",
         "(pipe bomb)",

@@ -1,9 +1,9 @@
 """Does a picture show what its prompt says? CLIPScore (Hessel et al., EMNLP 2021): 2.5 times the cosine of picture and
 words, 0 if negative, so 0.75 means a cosine of 0.30, which is good.
 
-The model is the operator's: a directory (`CLIP_MODEL_DIR`) with `model.onnx` (inputs `input_ids`, `pixel_values` and, if
-it has it, `attention_mask`; outputs `text_embeds`, `image_embeds`), `tokenizer.json` and `preprocessor.json` (`size`,
-`image_mean`, `image_std`). Nothing is downloaded. Without it the check is skipped.
+The model is the operator's: a directory (`CLIP_MODEL_DIR`) with `model.onnx` (inputs `input_ids`, `pixel_values` and,
+if it has it, `attention_mask`; outputs `text_embeds`, `image_embeds`), `tokenizer.json` and `preprocessor.json`
+(`size`, `image_mean`, `image_std`). Nothing is downloaded. Without it the check is skipped.
 """
 
 import hashlib
@@ -113,5 +113,5 @@ def _pixels(model: _Model, image: Any) -> Any:
 
     square = ImageOps.fit(image.convert("RGB"), (model.size, model.size), Image.Resampling.BICUBIC)
     values = numpy.asarray(square, dtype=numpy.float32) / 255
-    values = (values - numpy.float32(model.mean)) / numpy.float32(model.std)
-    return values.transpose(2, 0, 1)[None].astype(numpy.float32)
+    normal = (values - numpy.array(model.mean)) / numpy.array(model.std)
+    return normal.transpose(2, 0, 1)[None].astype(numpy.float32)

@@ -1,7 +1,7 @@
 """Is a delivered picture safe to show? Asked of whoever is there to ask: the moderation service, and nudenet.
 
-Always of outputs too: a harmless prompt can give an unsafe picture. nudenet finds nudity only; it knows no violence, hate
-or age, and is no protection of children. Without either the check is skipped, never passed.
+Always of outputs too: a harmless prompt can give an unsafe picture. nudenet finds nudity only; it knows no violence,
+hate or age, and is no protection of children. Without either the check is skipped, never passed.
 """
 
 import importlib.util

@@ -8,7 +8,7 @@ from apps.validation.marking import credentials, xmp
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """`content`: the file to deliver. `credentials`: `valid`, or `unsupported` by its format; `xmp`: whether it is in."""
+    """`content`: the file to deliver. `credentials`: `valid`, or `unsupported` by its format; `xmp`: is it in?"""
 
     content: bytes
     credentials: str

@@ -1,7 +1,7 @@
 """The XMP property `Iptc4xmpExt:DigitalSourceType`, written into a file without touching its pixels or samples.
 
-XMP Specification Part 3 (Adobe, 2020) says where each format keeps it: PNG an iTXt chunk, JPEG an APP1 segment, WebP and
-WAV a RIFF chunk, MP4 a uuid box.
+XMP Specification Part 3 (Adobe, 2020) says where each format keeps it: PNG an iTXt chunk, JPEG an APP1 segment, WebP
+and WAV a RIFF chunk, MP4 a uuid box.
 """
 
 import struct
@@ -55,11 +55,9 @@ def _jpeg(content: bytes) -> bytes:
 def _webp(content: bytes) -> bytes:
     """The extended format announces it in its first chunk; the simple one has to become extended."""
     body = content[12:]
-    if body[:4] == b"VP8X":
-        body = body[:8] + bytes([body[8] | _VP8X_HAS_XMP]) + body[9:]
-    else:
-        body = _extended(body) + body
-    return _riff(b"WEBP", body + _chunk(b"XMP ", PACKET))
+    extended = body if body[:4] == b"VP8X" else _extended(body) + body
+    announced = extended[:8] + bytes([extended[8] | _VP8X_HAS_XMP]) + extended[9:]
+    return _riff(b"WEBP", announced + _chunk(b"XMP ", PACKET))
 
 
 def _extended(body: bytes) -> bytes:
@@ -69,7 +67,7 @@ def _extended(body: bytes) -> bytes:
     else:
         across, down = struct.unpack_from("<HH", body, 14)
         width, height, alpha = (across & 0x3FFF) - 1, (down & 0x3FFF) - 1, 0
-    flags = _VP8X_HAS_XMP | (_VP8X_HAS_ALPHA if alpha else 0)
+    flags = _VP8X_HAS_ALPHA if alpha else 0
     return _chunk(
         b"VP8X", struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
     )
