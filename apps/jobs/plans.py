@@ -129,6 +129,7 @@ def _requirements(asked: EstimateRequest) -> Requirements:
         content_type=needs.content_type,
         max_cost_usd=None if needs.max_cost_usd is None else Decimal(needs.max_cost_usd),
         max_latency_s=needs.max_latency_s,
+        commercial_use=bool(needs.commercial_use),
     )
 
 
@@ -141,7 +142,10 @@ def _routes(
     sent = Wanted(asked.type, prompt, chosen.offer.params)
     for index, name in enumerate(asked.fallback_models):
         field = f"fallback_models[{index}]"
-        fallback = selection.choose(sent, tier=caller.tier, model=name, name_field=field)
+        licensed = Requirements(commercial_use=bool(asked.requirements.commercial_use))
+        fallback = selection.choose(
+            sent, tier=caller.tier, model=name, name_field=field, requirements=licensed
+        )
         yield from _priced(name, fallback.offer.quote.routes)
     if asked.model is None and not asked.fallback_models:
         yield from _spare(chosen, sent, cap=asked.requirements.max_cost_usd is not None)

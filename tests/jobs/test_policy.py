@@ -10,6 +10,8 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import User
+from apps.catalog import snapshot
+from apps.catalog.models import GenerationModel
 from apps.jobs import review
 from apps.jobs.models import Job
 from apps.ledger.models import Hold
@@ -138,6 +140,22 @@ def test_an_edit_of_a_list_in_the_admin_is_a_new_version_with_its_words_on_recor
     assert "nail bomb" in LogEntry.objects.order_by("-pk")[0].change_message
     assert policy.find("a nail bomb")
     assert not policy.find("a pipe bomb")
+
+
+def test_what_is_for_commercial_use_is_made_only_by_models_licensed_for_it(engine: Engine) -> None:
+    GenerationModel.objects.filter(slug="fast-draft").update(commercial_use=False)
+    snapshot.forget()
+    commercial = {"requirements": {"commercial_use": True}}
+    named = engine.user.api.post("/v1/jobs", factories.body(**commercial), format="json")
+    assert (named.status_code, named.json()["code"]) == (422, "requirements_not_met")
+    assert "commercial" in named.json()["detail"]
+    assert "standard" in named.json()["alternatives"]
+    by_fallback = factories.body(model="standard", fallback_models=["fast-draft"], **commercial)
+    assert engine.user.api.post("/v1/jobs", by_fallback, format="json").status_code == 422
+    chosen = engine.submit(model=None, requirements={"commercial_use": True, "quality": 1})
+    assert chosen.model != "fast-draft"
+    assert "fast-draft" not in {route["model"] for route in chosen.quote["routes"]}
+    assert engine.finish(chosen).status == "completed"
 
 
 # --- Moderation -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A tenth of what the provider delivers is bad, in every way that it can be. Nobody gets it, and no user pays for it."""
+"""A tenth of what the provider delivers is bad, in every way that it can be. Nobody gets it, no user pays for it."""
 
 from collections import Counter
 from decimal import Decimal
