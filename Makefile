@@ -53,7 +53,7 @@ chaos: $(BIN)/.dev ## Break things under a running stack and count the money aft
 
 lock: ## Resolve requirements/*.in again into hash-locked *.txt (needs uv)
 	@[ -n "$(UV)" ] || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }
-	@for set in base local semantic dev; do \
+	@for set in base local semantic clip nsfw dev; do \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--custom-compile-command "make lock" --excludes requirements/excludes.txt \
 			requirements/$$set.in -o requirements/$$set.txt && \

@@ -265,6 +265,22 @@ ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 # A result that came with the provider's answer exists nowhere else: how long a failing storage is tried for it.
 ARTIFACT_PATIENCE_S: float = env.float("ARTIFACT_PATIENCE_S", default=30.0)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
+# How long a delivered file is kept, 0 for ever; and one that our checks refused, which only ops may see.
+ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)
+QUARANTINE_S: int = env.int("QUARANTINE_S", default=7 * 86_400)
+# The operator's CLIP model, by which pictures are compared with their prompts; none: that check is skipped.
+CLIP_MODEL_DIR: str = env.str("CLIP_MODEL_DIR", default="")
+# Who signs that a model made a file: PEM files of the operator's, or else a certificate made here at the first run.
+MARK_CERTIFICATE: str = env.str("MARK_CERTIFICATE", default="")
+MARK_PRIVATE_KEY: str = env.str("MARK_PRIVATE_KEY", default="")
+MARK_DIR: str = env.str("MARK_DIR", default=str(BASE_DIR / ".run" / "marking"))
+# A service that speaks OpenAI's moderations, for prompts and pictures; none unless somebody says where.
+MODERATION_URL: str = env.str("MODERATION_URL", default="")
+MODERATION_API_KEY: str = env.str("MODERATION_API_KEY", default="")
+MODERATION_MODEL: str = env.str("MODERATION_MODEL", default="omni-moderation-latest")
+MODERATION_TIMEOUT_S: float = env.float("MODERATION_TIMEOUT_S", default=10.0)
+# While it does not answer: wait with the job (1), or go on without it (0).
+MODERATION_REQUIRED: bool = env.bool("MODERATION_REQUIRED", default=True)
 # How long an estimate's prices are honoured.
 QUOTE_TTL_S: int = env.int("QUOTE_TTL_S", default=600)
 CACHE_TTL_S: int = env.int("CACHE_TTL_S", default=86_400)

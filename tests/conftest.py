@@ -11,6 +11,7 @@ from pytest_django import DjangoDbBlocker
 
 from apps.core import notify
 from apps.providers import breaker_store, health, limiter, reach, registry
+from apps.validation import policy, standards, takedowns
 from tests import live
 
 one_stack, stack = live.one_stack, live.stack
@@ -39,6 +40,12 @@ def _empty_redis(_redis_databases: list["redis.Redis"]) -> None:
     for client in _redis_databases:
         client.flushdb()
     for room in (breaker_store, limiter, reach, health, registry):
+        room.forget()
+
+
+@pytest.fixture(autouse=True)
+def _no_policy_remembered() -> None:
+    for room in (policy, standards, takedowns):
         room.forget()
 
 

@@ -21,7 +21,7 @@ class ArtifactAdmin(HistoryAdmin):
     ordering = ("-id",)
     fields = (
         "content", "team", "media_type", "size", "measures", "sha256", "storage_key",
-        "created_at", "expires_at", "deleted_at",
+        "created_at", "expires_at", "quarantined_at", "deleted_at",
     )  # fmt: skip
 
     @admin.display(description="")

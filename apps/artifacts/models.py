@@ -23,6 +23,9 @@ class Artifact(models.Model):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="When the file went; the row stays")
+    quarantined_at = models.DateTimeField(
+        null=True, blank=True, help_text="Refused: shown to ops only, and deleted when its time is over"
+    )
 
     class Meta:
         constraints = [

@@ -14,7 +14,7 @@ _AUDIO_HEIGHT = 40
 
 def html(artifact_id: uuid.UUID | str, media_type: str, *, height: int) -> SafeString:
     """`height` in pixels."""
-    url = store.signed_url(artifact_id)
+    url = store.signed_url(artifact_id, reader=store.OPS)
     kind = media_type.partition("/")[0]
     if kind == "image":
         return format_html(_PICTURE, url, height, media_type)

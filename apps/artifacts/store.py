@@ -9,12 +9,12 @@ import time
 import uuid
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import NamedTemporaryFile
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import filetype
 from django.conf import settings
@@ -30,6 +30,10 @@ from apps.core import clock, http, rows
 DOWNLOAD_TIMEOUT_S: Final = 60.0
 # Links of one artifact stay the same this long, so that repeated reads of a job can be cached and compared.
 URL_STEP_S: Final = 300
+
+Reader = Literal["client", "ops"]
+CLIENT: Final[Reader] = "client"
+OPS: Final[Reader] = "ops"
 
 _FIRST_PAUSE_S: Final = 0.25
 
@@ -142,20 +146,79 @@ def describe(
     rows.execute(_DESCRIBE, values)
 
 
-def signed_url(artifact_id: uuid.UUID | str) -> str:
-    """An absolute link that needs no key and works for `ARTIFACT_URL_TTL_S` to five minutes more."""
+_REPLACE = """
+WITH old AS (SELECT id, storage_key FROM artifacts_artifact WHERE id = %(id)s)
+UPDATE artifacts_artifact a SET sha256 = %(sha256)s, size_bytes = %(size_bytes)s, storage_key = %(storage_key)s,
+    width = %(width)s, height = %(height)s, duration_s = %(duration_s)s
+FROM old WHERE a.id = old.id RETURNING old.storage_key
+"""
+
+
+def replace(
+    artifact_id: uuid.UUID | str,
+    content: bytes,
+    *,
+    media_type: str,
+    width: int | None,
+    height: int | None,
+    duration_s: float | None,
+) -> str:
+    """The artifact has this content from now on, and these measures; the digest of it, in hex.
+
+    The old file goes last: whoever dies in between leaves a file too many, never one too few. Raises StoreUnavailable.
+    """
+    digest = sha256(content).hexdigest()
+    with _storage_errors():
+        key = default_storage.save(_new_key(digest, EXTENSIONS[media_type]), ContentFile(content))
+    measures = {"width": width, "height": height, "duration_s": duration_s}
+    values = {"id": artifact_id, "sha256": digest, "size_bytes": len(content), "storage_key": key, **measures}
+    for (old_key,) in rows.select(_REPLACE, values):
+        with _storage_errors():
+            default_storage.delete(old_key)
+    return digest
+
+
+def quarantine(artifact_id: uuid.UUID | str) -> None:
+    """Served to nobody but ops from now on, and deleted after `QUARANTINE_S`."""
+    at = clock.now()
+    Artifact.objects.filter(id=artifact_id, quarantined_at=None).update(
+        quarantined_at=at, expires_at=at + timedelta(seconds=settings.QUARANTINE_S)
+    )
+
+
+def release(artifact_id: uuid.UUID | str) -> bool:
+    """Ends a quarantine. False if the file is gone already."""
+    kept = Artifact.objects.filter(id=artifact_id, deleted_at=None)
+    return bool(kept.update(quarantined_at=None, expires_at=expires_at()))
+
+
+def expires_at() -> datetime | None:
+    """When an artifact that is made now goes; None: it stays."""
+    kept_s = settings.ARTIFACT_RETENTION_S
+    return clock.now() + timedelta(seconds=kept_s) if kept_s else None
+
+
+def signed_url(artifact_id: uuid.UUID | str, *, reader: Reader = CLIENT) -> str:
+    """An absolute link that needs no key and works for `ARTIFACT_URL_TTL_S` to five minutes more.
+
+    `reader`: OPS for a link that also shows what is in quarantine.
+    """
     earliest = int(clock.now().timestamp()) + settings.ARTIFACT_URL_TTL_S
     expires = -(-earliest // URL_STEP_S) * URL_STEP_S
-    query = f"expires={expires}&signature={_signature(artifact_id, expires)}"
+    query = f"expires={expires}&signature={_signature(artifact_id, expires, reader)}"
     return f"{settings.PUBLIC_URL}/v1/artifacts/{artifact_id}?{query}"
 
 
-def is_signed(artifact_id: uuid.UUID, expires: str, signature: str) -> bool:
-    """Whether the link is ours and has not expired."""
+def reader_of(artifact_id: uuid.UUID, expires: str, signature: str) -> Reader | None:
+    """For whom the link was signed; None if it is not ours or has expired."""
     if not (expires.isascii() and expires.isdecimal() and len(expires) <= 12):
-        return False
-    genuine = constant_time_compare(signature, _signature(artifact_id, int(expires)))
-    return genuine and clock.now().timestamp() < int(expires)
+        return None
+    if clock.now().timestamp() >= int(expires):
+        return None
+    for reader in (CLIENT, OPS):
+        if constant_time_compare(signature, _signature(artifact_id, int(expires), reader)):
+            return reader
+    return None
 
 
 def any_gone(outputs: str) -> str:
@@ -180,15 +243,19 @@ def expire(limit: int = 500) -> int:
 
 def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
     media_type, extension = _sniff(content, kind)
-    # Random, so that a key can be neither guessed nor shared; the digest says what should be in the file.
-    token = secrets.token_hex(8)
     with _storage_errors():
-        key = default_storage.save(f"{token[:2]}/{token}-{digest}.{extension}", content)
+        key = default_storage.save(_new_key(digest, extension), content)
     artifact = Artifact(
         sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner
     )
     rows.insert(artifact)
     return artifact
+
+
+def _new_key(digest: str, extension: str) -> str:
+    """Random, so that a key can be neither guessed nor shared; the digest says what should be in the file."""
+    token = secrets.token_hex(8)
+    return f"{token[:2]}/{token}-{digest}.{extension}"
 
 
 def _keep_at_last(data: bytes, kind: str, owner: dict[str, Any]) -> Artifact:
@@ -216,10 +283,9 @@ def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:
     return _ALLOWED[kind][found.mime]
 
 
-def _signature(artifact_id: uuid.UUID | str, expires: int) -> str:
-    return salted_hmac(
-        "apps.artifacts.signed_url", f"{artifact_id}:{expires}", algorithm="sha256"
-    ).hexdigest()
+def _signature(artifact_id: uuid.UUID | str, expires: int, reader: Reader) -> str:
+    salt = f"apps.artifacts.signed_url{'.ops' if reader == OPS else ''}"
+    return salted_hmac(salt, f"{artifact_id}:{expires}", algorithm="sha256").hexdigest()
 
 
 @contextmanager

@@ -64,13 +64,16 @@ def content(request: HttpRequest, artifact_id: uuid.UUID) -> HttpResponseBase:
 
 def _admit(request: HttpRequest, artifact_id: uuid.UUID) -> Artifact:
     expires, signature = request.GET.get("expires", ""), request.GET.get("signature", "")
-    if not store.is_signed(artifact_id, expires, signature):
+    reader = store.reader_of(artifact_id, expires, signature)
+    if reader is None:
         raise InvalidSignature("Read the job again for a fresh link.")
     artifact = Artifact.objects.filter(id=artifact_id).first()
     if artifact is None:
         raise NotFound("There is no such artifact.")
     if artifact.deleted_at or (artifact.expires_at and artifact.expires_at <= clock.now()):
         raise ArtifactGone("Its retention time is over.")
+    if artifact.quarantined_at and reader != store.OPS:
+        raise ArtifactGone("It was refused by the platform's checks.")
     return artifact
 
 

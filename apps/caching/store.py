@@ -115,6 +115,12 @@ def purge(
     return found.delete()[1].get("caching.CachedResult", 0)
 
 
+def withdraw(*, source_id: uuid.UUID) -> int:
+    """Forgets what `source_id` made: it is not served again. Returns how many results that were."""
+    withdrawn, _ = CachedResult.objects.filter(source_id=source_id).delete()
+    return withdrawn
+
+
 def expire() -> int:
     """Deletes what has expired, and tombstones that no result can need any more. Returns how many results."""
     Tombstone.objects.filter(created_at__lt=clock.now() - timedelta(days=365)).delete()

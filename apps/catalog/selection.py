@@ -39,12 +39,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What the model has to meet. `max_latency_s`: 19 of 20 results come within it."""
+    """What the model has to meet. `max_latency_s`: 19 of 20 results come within it. `commercial_use`: its licence has
+    to allow that."""
 
     quality: int | None = None
     content_type: str | None = None
     max_cost_usd: Decimal | None = None
     max_latency_s: float | None = None
+    commercial_use: bool = False
 
 
 NONE = Requirements()
@@ -214,6 +216,8 @@ def _limits(requirements: Requirements) -> str:
 def _unmet(offer: Offer, requirements: Requirements) -> str:
     """Why the offer is none; empty if it is one."""
     cost, latency = requirements.max_cost_usd, requirements.max_latency_s
+    if requirements.commercial_use and not offer.model.commercial_use:
+        return "is not licensed for commercial use"
     if cost is not None and offer.quote.estimated_usd > cost:
         return f"costs ${money.text(offer.quote.estimated_usd)}, more than ${money.text(cost)}"
     if latency is not None and offer.timing.p95_s > latency:

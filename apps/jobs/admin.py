@@ -1,10 +1,13 @@
 """Ops' pages of the work: jobs with their attempts and events. All of it is history; a job can only be canceled."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -15,7 +18,7 @@ from apps.artifacts import preview
 from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, link, usd
-from apps.jobs import cancel, documents
+from apps.jobs import cancel, documents, override, review
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.providers.admin import ProviderFilter
@@ -34,6 +37,20 @@ _COLOURS: dict[str, str] = {
     AttemptStatus.UNKNOWN: "warning",
     Billed.YES: "info",
 }
+
+
+_CHECK_COLOURS = {"passed": "success", "failed": "danger", "error": "warning"}
+
+
+class _WithReason(ActionForm):
+    """What is decided about an output says why."""
+
+    reason = forms.CharField(required=False, max_length=200, label="Reason")
+
+
+def _previews(outputs: Iterable[dict[str, Any]]) -> SafeString:
+    shown = ((preview.html(output["artifact_id"], output["media_type"], height=180),) for output in outputs)
+    return format_html_join(" ", "{}", shown)
 
 
 def _tab(title: str, *fields: str | tuple[str, ...]) -> Any:
@@ -111,14 +128,14 @@ class EventInline(HistoryInline):
 @admin.register(Job)
 class JobAdmin(HistoryAdmin):
     list_display = ("id", "user", "team", "type", "model", "state", "phase", "cost", "created_at")
-    list_filter = ("status", "type", ModelFilter, Since)
+    list_filter = ("status", "review", "type", ModelFilter, Since)
     list_select_related = ("user", "team")
     # Not the prompt: no index could serve it.
     search_owner = "user"
     search_ids = ("pk", "attempts__pk", "user_id")
     search_help_text = "The id of a job, attempt or user, or a part of a user's name"
     ordering = ("-id",)
-    actions = ("cancel",)
+    actions = ("cancel", "approve", "reject")
     inlines = (AttemptInline, EventInline)
     fieldsets = (
         (
@@ -143,7 +160,15 @@ class JobAdmin(HistoryAdmin):
             ("lease", "lease_expires_at", "crashes"),
             "cancel_requested_at",
         ),
-        _tab("Decisions", ("priority", "cache"), "selection", "quality", "waiting_for", "skipped"),
+        _tab(
+            "Decisions",
+            ("priority", "cache"),
+            ("review", "findings"),
+            "selection",
+            "quality",
+            "waiting_for",
+            "skipped",
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
@@ -159,6 +184,26 @@ class JobAdmin(HistoryAdmin):
         for job in asked:
             self.log_change(request, job, "asked to cancel")
         self.message_user(request, f"{len(asked)} jobs will be canceled at their next touch")
+
+    @admin.action(description="Approve after review", permissions=["cancel"])
+    def approve(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._decide(request, queryset, review.approve, "approved after review")
+
+    @admin.action(description="Reject after review", permissions=["cancel"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._decide(request, queryset, review.reject, "rejected after review")
+
+    def _decide(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Job],
+        decide: Callable[[uuid.UUID], bool],
+        what: str,
+    ) -> None:
+        decided = [job for job in queryset if decide(job.pk)]
+        for job in decided:
+            self.log_change(request, job, what)
+        self.message_user(request, f"{len(decided)} jobs {what}")
 
     @admin.display(description="status", ordering="status")
     def state(self, job: Job) -> SafeString:
@@ -188,10 +233,7 @@ class JobAdmin(HistoryAdmin):
 
     @admin.display(description="outputs")
     def results(self, job: Job) -> SafeString:
-        previews = (
-            (preview.html(output["artifact_id"], output["media_type"], height=180),) for output in job.outputs
-        )
-        return format_html_join(" ", "{}", previews)
+        return _previews(job.outputs)
 
     @admin.display(description="error")
     def error(self, job: Job) -> str:
@@ -228,8 +270,61 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     search_help_text = "The id of an attempt or a job, or a part of a user's name"
     ordering = ("-id",)
 
+    action_form = _WithReason
+    actions = ("accept", "reject")
+
+    def has_overrule_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("jobs.change_attempt"))
+
+    @admin.action(description="Accept what was refused (needs a reason)", permissions=["overrule"])
+    def accept(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
+        self._overrule(request, queryset, override.accept, "accepted")
+
+    @admin.action(description="Withdraw what was delivered (needs a reason)", permissions=["overrule"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
+        self._overrule(request, queryset, override.reject, "withdrawn")
+
+    def _overrule(
+        self, request: HttpRequest, queryset: QuerySet[Attempt], decide: Callable[..., None], what: str
+    ) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, "Say why: a decision needs a reason", messages.ERROR)
+            return
+        for attempt in queryset:
+            try:
+                decide(attempt, reason=reason, by=request.user.get_username())
+            except override.NothingToOverrule as error:
+                self.message_user(request, str(error), messages.WARNING)
+            else:
+                self.log_change(request, attempt, f"{what}: {reason}")
+                self.message_user(request, f"Attempt {attempt.number} {what}")
+
+    @admin.display(description="outputs")
+    def results(self, attempt: Attempt) -> SafeString:
+        return _previews(attempt.outputs)
+
+    @admin.display(description="checks")
+    def checks(self, attempt: Attempt) -> SafeString:
+        """One line for each: what it found, beside the picture."""
+        found = (attempt.quality or {}).get("checks", ())
+        lines = (
+            (
+                badge(check["status"], _CHECK_COLOURS.get(check["status"], "")),
+                check["name"],
+                "" if check["score"] is None else f"{check['score']:.2f}",
+                "; ".join(check["details"].get("problems", ())) or check["details"].get("why", ""),
+            )
+            for check in found
+        )
+        return format_html_join("", "<div>{} {} {} {}</div>", lines)
+
     def get_fields(self, request: HttpRequest, obj: Attempt | None = None) -> list[Any]:
-        return ["of_job", *(field.name for field in Attempt._meta.fields if field.name != "job")]
+        return [
+            "of_job",
+            ("results", "checks"),
+            *(field.name for field in Attempt._meta.fields if field.name != "job"),
+        ]
 
     @admin.display(description="job")
     def of_job(self, attempt: Attempt) -> SafeString:

@@ -47,7 +47,7 @@ WHERE id = %(id)s AND status IN ('started', 'submitted')
 # For the statement that ends the job: `ended` is its row, if it was ours to end.
 ACCEPTED = """
 UPDATE jobs_attempt a SET status = 'accepted', billed = 'yes', quality = %(quality)s::jsonb,
-    finished_at = %(finished_at)s
+    outputs = %(outputs)s::jsonb, finished_at = %(finished_at)s
 FROM ended WHERE a.id = %(attempt_id)s
 """
 
@@ -133,10 +133,11 @@ def failed(
     error: ProviderError,
     status: AttemptStatus = AttemptStatus.FAILED,
     billed: Billed | None = None,
+    quality: dict[str, Any] | None = None,
 ) -> None:
     """Closes the attempt. What the provider bills for it is the platform's cost, not the user's (M5).
 
-    `billed`: where it is known better than the table of error kinds knows.
+    `billed`: where it is known better than the table of error kinds knows. `quality`: what the checks found.
     """
     billed = billed or Billed(POLICIES[error.kind].billed)
     with transaction.atomic(durable=True):
@@ -146,6 +147,7 @@ def failed(
             billed=billed,
             error_kind=error.kind,
             error_message=error.message[:500],
+            quality=quality,
         )
         if closed and billed == Billed.YES:
             holds.absorb(

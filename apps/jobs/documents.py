@@ -17,7 +17,7 @@ from apps.core import clock, money
 from apps.core.errors import DomainError
 from apps.jobs.models import Attempt, Job, JobEvent
 from apps.jobs.plans import Plan
-from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, JobStatus
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, JobStatus, Review
 from apps.providers import health
 
 # A running job shows no more than this before its outputs are ours and checked.
@@ -149,6 +149,8 @@ def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:
 
 def phase(job: Job, attempt: Attempt | None) -> str:
     """Where the job is, finer than its status: derived, never stored."""
+    if job.status == JobStatus.QUEUED and job.review == Review.PENDING:
+        return "review"
     if job.status != JobStatus.RUNNING:
         return job.status
     if job.waiting_for and (attempt is None or attempt.status not in IN_PROGRESS):

@@ -23,6 +23,7 @@ from apps.jobs.states import (
     JobStatus,
     Kind,
     Priority,
+    Review,
 )
 
 
@@ -68,6 +69,9 @@ class Job(models.Model):
     compatibility = models.BinaryField(max_length=32, default=bytes)
     flight = models.CharField(max_length=7, choices=Flight, default=Flight.ALONE, blank=True)
     estimated_cost_usd = models.DecimalField(**money.AMOUNT)
+    review = models.CharField(max_length=8, choices=Review, default=Review.NONE, db_default="", blank=True)
+    # What the policy lists found in the prompt, for ops.
+    findings = models.JSONField(null=True)
     # Why no provider is asked yet, and which routes were passed over.
     waiting_for = models.CharField(max_length=30, default="", db_default="")
     skipped = models.JSONField(default=list, db_default=Value([], models.JSONField()))
@@ -135,6 +139,8 @@ class Job(models.Model):
         indexes = [
             # Serves sweep: what is due, oldest first.
             models.Index(fields=["due_at"], name="job_due", condition=Q(due_at__isnull=False)),
+            # Serves the admin's list of what waits for a decision.
+            models.Index(fields=["id"], name="job_in_review", condition=Q(review="pending")),
             # Serves GET /v1/jobs: one user's jobs, newest first (ids are time-ordered).
             models.Index(fields=["user", "-id"], name="job_by_user"),
             # Serves the wake-up of a user's next job: those that wait for a place, apart from those on their way.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -20,6 +21,8 @@ from apps.providers.permits import Permit
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
+# A harmless prompt can give an unsafe output once; twice is the prompt's doing.
+MAX_UNSAFE = 1
 _MAX_SKIPS = 20
 _SILENT = "no answer and no webhook: the provider may or may not have done it"
 
@@ -57,9 +60,13 @@ def failed(
     error: ProviderError,
     status: AttemptStatus = AttemptStatus.FAILED,
     billed: Billed | None = None,
+    quality: dict[str, Any] | None = None,
 ) -> None:
-    """Closes the attempt and goes on by the table of error kinds: another route, the same one later, or the end."""
-    attempts.failed(job, attempt, error, status, billed)
+    """Closes the attempt and goes on by the table of error kinds: another route, the same one later, or the end.
+
+    `quality`: what the checks of its output found.
+    """
+    attempts.failed(job, attempt, error, status, billed, quality)
     ended(attempt, error.kind)
     choices = _choices(job, list(Attempt.objects.of(job)), retry_after_s=error.retry_after_s)
     if choices:
@@ -132,6 +139,11 @@ def expire(job: Job, current: Attempt | None) -> None:
     )
 
 
+def refuse(job: Job, message: str) -> None:
+    """What was asked for is not allowed: nothing is bought, here or elsewhere."""
+    settle.fail(job, code="content_rejected", message=message, retryable=False)
+
+
 def quarantine(job: Job, current: Attempt | None) -> None:
     """Every worker that touched the job died: stop before it takes more down."""
     _release(current)
@@ -180,11 +192,10 @@ def _choices(
 ) -> list[routing.Choice] | None:
     """How to go on after `past`. None: there is no way, and the job was ended."""
     last = past[-1] if past else None
-    if last and last.error_kind == ErrorKind.CONTENT_REJECTED:
+    unsafe = sum(attempt.error_kind == ErrorKind.UNSAFE_OUTPUT for attempt in past)
+    if last and (last.error_kind == ErrorKind.CONTENT_REJECTED or unsafe > MAX_UNSAFE):
         # Not shopped around: trying the next provider would be evasion by retry.
-        settle.fail(
-            job, code="content_rejected", message="The content was refused as unsafe.", retryable=False
-        )
+        refuse(job, "The content was refused as unsafe.")
         return None
     choices = _routes_left(job, past, retry_after_s=retry_after_s)
     if last and (not choices or min(choice.ready_at for choice in choices) >= job.deadline_at):

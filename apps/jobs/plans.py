@@ -19,6 +19,7 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.validation import policy
 from apps.validation import request as request_checks
 
 # A model that was not named may be replaced by one that costs up to so many times as much, where the request sets no
@@ -40,6 +41,8 @@ class Plan:
     # None: nobody but the very same request may share the result.
     canonical: bytes | None
     compatibility: bytes
+    # What ops has to look at before the job is run.
+    findings: tuple[policy.Finding, ...] = ()
 
     @property
     def estimated_usd(self) -> Decimal:
@@ -54,6 +57,7 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     """Chooses the model, fills in and checks the parameters, prices every route. No query, no network.
 
     `new_seed`: another picture than the one that the same request gave before.
+    Raises the catalog's refusals, InvalidRequest or ContentRejected.
     """
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
@@ -141,6 +145,7 @@ def _plan(
         fingerprint=found.exact,
         canonical=None if own else found.canonical,
         compatibility=found.compatibility,
+        findings=policy.admit(prompt),
     )
 
 
@@ -151,6 +156,7 @@ def _requirements(asked: EstimateRequest) -> Requirements:
         content_type=needs.content_type,
         max_cost_usd=None if needs.max_cost_usd is None else Decimal(needs.max_cost_usd),
         max_latency_s=needs.max_latency_s,
+        commercial_use=bool(needs.commercial_use),
     )
 
 
@@ -163,7 +169,10 @@ def _routes(
     sent = Wanted(asked.type, prompt, chosen.offer.params)
     for index, name in enumerate(asked.fallback_models):
         field = f"fallback_models[{index}]"
-        fallback = selection.choose(sent, tier=caller.tier, model=name, name_field=field)
+        licensed = Requirements(commercial_use=bool(asked.requirements.commercial_use))
+        fallback = selection.choose(
+            sent, tier=caller.tier, model=name, name_field=field, requirements=licensed
+        )
         yield from _priced(name, fallback.offer.quote.routes)
     if asked.model is None and not asked.fallback_models:
         yield from _spare(chosen, sent, cap=asked.requirements.max_cost_usd is not None)

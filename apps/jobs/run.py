@@ -17,11 +17,12 @@ from apps.core import clock, http
 from apps.jobs import admission, attempts, leases, outcomes, reuse
 from apps.jobs.admission import Admitted
 from apps.jobs.models import Attempt, Job
-from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
+from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, Review
 from apps.providers import call, inbox
 from apps.providers.contract import Capabilities, GenerationRequest, Pending, Result, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.permits import Permit
+from apps.validation import moderation
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ _LOOK_IN_INBOX_S = 10.0
 # A provider that just dropped a connection is given a moment.
 _SEND_AGAIN_S = 1.0
 STORE_AWAY_S = 10.0
+_MODERATION_AWAY_S = 10.0
 # Right after a submit a provider may not know the ticket it just gave.
 _FORGETFUL_S = 60.0
 # A download that fails is tried this often before the output counts as broken.
@@ -59,14 +61,34 @@ def advance(job: Job) -> None:
         leases.leave(job, next_at=clock.now(), ring=leases.VALIDATE)
     elif clock.now() >= job.deadline_at:
         outcomes.expire(job, current)
+    elif job.review == Review.REJECTED:
+        outcomes.refuse(job, "The request was looked at and refused.")
     elif current is None and not past and reuse.answers(job):
         pass
     elif current is None:
-        outcomes.next_attempt(job, past, buy=_buy)
+        if past or _may_be_bought(job):
+            outcomes.next_attempt(job, past, buy=_buy)
     elif current.ticket is None:
         _await_news(job, current)
     else:
         _poll(job, current)
+
+
+def _may_be_bought(job: Job) -> bool:
+    """Whether moderation lets the prompt pass, where there is one. If not, the job is ended, or left to be asked about
+    again."""
+    if not moderation.is_configured():
+        return True
+    try:
+        opinion = moderation.of_text(job.prompt)
+    except moderation.Unavailable as error:
+        log.warning("moderation.unavailable", job=str(job.pk), error=str(error))
+        if settings.MODERATION_REQUIRED:
+            leases.leave(job, next_at=clock.now() + timedelta(seconds=_MODERATION_AWAY_S))
+        return not settings.MODERATION_REQUIRED
+    if opinion.flagged:
+        outcomes.refuse(job, f"Moderation refused the prompt: {', '.join(sorted(opinion.flagged))}.")
+    return not opinion.flagged
 
 
 def _buy(job: Job, attempt: Attempt, admitted: Admitted) -> None:
@@ -212,7 +234,13 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
         return
     try:
         kept = [
-            artifacts.fetch(team_id=job.team_id, url=output.url, data=output.data, kind=job.kind)
+            artifacts.fetch(
+                team_id=job.team_id,
+                url=output.url,
+                data=output.data,
+                kind=job.kind,
+                expires_at=artifacts.expires_at(),
+            )
             for output in result.outputs[:wanted]
         ]
     except artifacts.BadMedia as error:

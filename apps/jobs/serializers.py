@@ -48,6 +48,9 @@ class Requirements(Strict):
         | None
     ) = None
     max_latency_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+    commercial_use: (
+        Annotated[bool, Field(description="All models used have to be licensed for it")] | None
+    ) = None
 
     @field_validator("max_latency_s", mode="before")
     @classmethod

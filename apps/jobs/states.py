@@ -31,6 +31,15 @@ class AttemptStatus(models.TextChoices):
 IN_PROGRESS = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED, AttemptStatus.FETCHED)
 
 
+class Review(models.TextChoices):
+    """Whether ops has to allow the job before it is run."""
+
+    NONE = "", "not needed"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
 class Billed(models.TextChoices):
     """Whether the provider charges us for the attempt."""
 

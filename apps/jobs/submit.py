@@ -14,7 +14,7 @@ from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import CachePolicy, Flight, JobStatus
+from apps.jobs.states import CachePolicy, Flight, JobStatus, Review
 from apps.ledger import holds
 
 
@@ -33,8 +33,8 @@ class Once:
 def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
 
-    Raises BudgetExceeded, QueueFull, InvalidRequest, the catalog's refusals or IdempotencyKeyReused; then nothing is
-    stored or held.
+    Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused;
+    then nothing is stored or held.
     """
     try:
         if asked.callback_url:
@@ -85,7 +85,7 @@ def again(caller: Caller, job: Job, *, new_seed: bool) -> Job:
 
 def _take_turns(job: Job, caller: Caller, planned: Plan) -> None:
     """Equal requests at once share one render: the first leads, and who comes while it is on its way follows."""
-    if job.cache != CachePolicy.OFF:
+    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
         job.flight = Flight.LEADS
     try:
         _insert(job, caller, planned)
@@ -104,8 +104,9 @@ def _is_second(error: IntegrityError) -> bool:
 
 @transaction.atomic(durable=True)
 def _insert(job: Job, caller: Caller, planned: Plan) -> None:
-    """Answers from the cache, or else holds the money and rings."""
-    if job.cache != CachePolicy.OFF and settle.insert_cached(job, timezone=caller.timezone):
+    """Answers from the cache, or else holds the money and rings. What ops has to look at waits for that instead."""
+    may_reuse = job.cache != CachePolicy.OFF and job.review != Review.PENDING
+    if may_reuse and settle.insert_cached(job, timezone=caller.timezone):
         return
     _reserve(job, caller, planned)
 
@@ -125,12 +126,13 @@ def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
     capacity.check(caller, expected_s=planned.model.expected_s_p50)
-    if job.flight != Flight.FOLLOWS:
+    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING:
         leases.ring(job.pk)
 
 
 def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
     at = clock.now()
+    deadline_at = at + timedelta(seconds=settings.JOB_DEADLINE_S)
     return Job(
         team_id=caller.team_id,
         user_id=caller.user_id,
@@ -153,8 +155,11 @@ def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None
         compatibility=planned.compatibility,
         estimated_cost_usd=planned.estimated_usd,
         created_at=at,
-        deadline_at=at + timedelta(seconds=settings.JOB_DEADLINE_S),
-        due_at=at,
+        review=Review.PENDING if planned.findings else Review.NONE,
+        findings=[finding.to_json() for finding in planned.findings] or None,
+        deadline_at=deadline_at,
+        # What waits for a decision is due when there is none in time.
+        due_at=deadline_at if planned.findings else at,
         rung_at=at,
     )
 

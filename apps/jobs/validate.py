@@ -10,8 +10,13 @@ from apps.jobs import leases, outcomes, run, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus
 from apps.providers.errors import ErrorKind, ProviderError
-from apps.validation import output
+from apps.validation import output, standards
+from apps.validation.checks.results import CheckResult
 from apps.validation.output import Report
+
+CHECK_AGAIN_S = 10.0
+# What a refusal by a check means for the attempt; of the others: a bad output.
+_KINDS = {"content_safety": ErrorKind.UNSAFE_OUTPUT, "legal_compliance": ErrorKind.UNSAFE_OUTPUT}
 
 
 def validate(job_id: uuid.UUID) -> None:
@@ -29,19 +34,39 @@ def validate(job_id: uuid.UUID) -> None:
 def _judge(job: Job, attempt: Attempt) -> None:
     try:
         sent = _sent(job, attempt)
-        reports = [_check(job, kept, sent) for kept in attempt.outputs]
+        reports = [_check(job, attempt, kept, sent) for kept in attempt.outputs]
     except artifacts.StoreUnavailable:
         _wait_for_store(job, attempt)
         return
-    failed = [check for report in reports for check in report.checks if check.status == "failed"]
-    if failed:
-        problems = "; ".join(failed[0].details.get("problems", ()))
-        error = ProviderError(ErrorKind.BAD_OUTPUT, f"{failed[0].name}: {problems}")
+    worst = min(reports, key=lambda report: (report.passed, report.score or 0.0))
+    if refusal := next(filter(None, (report.refusal() for report in reports)), None):
+        _reject(job, attempt, refusal, worst)
+    elif unfinished := next(filter(None, (report.unfinished() for report in reports)), None):
+        _check_later(job, attempt, unfinished)
+    else:
+        settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
+        outcomes.ended(attempt, None)
+
+
+def _reject(job: Job, attempt: Attempt, refusal: CheckResult, worst: Report) -> None:
+    """The output is not delivered nor charged to the user. What it is kept for is to be looked at by ops."""
+    for kept in attempt.outputs:
+        artifacts.quarantine(kept["artifact_id"])
+    error = ProviderError(
+        _KINDS.get(refusal.name, ErrorKind.BAD_OUTPUT), f"{refusal.name}: {refusal.problems}"
+    )
+    outcomes.failed(job, attempt, error, AttemptStatus.REJECTED, quality=worst.to_json())
+
+
+def _check_later(job: Job, attempt: Attempt, unfinished: CheckResult) -> None:
+    """A check that could not be made is made again; the output is not bought again for it."""
+    if clock.now() >= job.deadline_at:
+        error = ProviderError(
+            ErrorKind.BAD_OUTPUT, f"{unfinished.name} could not be made by the job's deadline"
+        )
         outcomes.failed(job, attempt, error, AttemptStatus.REJECTED)
-        return
-    worst = min(reports, key=lambda report: report.score or 0.0)
-    settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
-    outcomes.ended(attempt, None)
+    else:
+        leases.leave(job, next_at=clock.now() + timedelta(seconds=CHECK_AGAIN_S))
 
 
 def _wait_for_store(job: Job, attempt: Attempt) -> None:
@@ -59,12 +84,32 @@ def _sent(job: Job, attempt: Attempt) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if value is not None}
 
 
-def _check(job: Job, kept: dict[str, Any], sent: dict[str, Any]) -> Report:
-    """Checks one output and completes what we remember of it with its measures."""
+def _check(job: Job, attempt: Attempt, kept: dict[str, Any], sent: dict[str, Any]) -> Report:
+    """Checks one output, marks it as made by AI if it is good, and completes what we remember of it."""
     artifact_id = uuid.UUID(kept["artifact_id"])
+    standard = standards.of(model=attempt.model, team_id=job.team_id)
     with artifacts.local_path(artifact_id) as path:
-        report = output.check(path, kind=job.kind, media_type=kept["media_type"], requested=sent)
-    if media := report.media:
-        artifacts.describe(artifact_id, width=media.width, height=media.height, duration_s=media.duration_s)
-        kept.update(width=media.width, height=media.height, duration_s=media.duration_s)
+        report = output.check(
+            path,
+            kind=job.kind,
+            media_type=kept["media_type"],
+            requested=sent,
+            prompt=job.prompt,
+            standard=standard,
+        )
+        if report.media is None:
+            return report
+        measures: dict[str, Any] = {
+            "width": report.media.width,
+            "height": report.media.height,
+            "duration_s": report.media.duration_s,
+        }
+        kept.update(measures)
+        if not report.passed:
+            artifacts.describe(artifact_id, **measures)
+            return report
+        report, content = output.marked(report, path, media_type=kept["media_type"])
+    if content is not None:
+        digest = artifacts.replace(artifact_id, content, media_type=kept["media_type"], **measures)
+        kept.update(sha256=digest, size_bytes=len(content))
     return report

@@ -17,6 +17,7 @@ class ErrorKind(StrEnum):
     CONTENT_REJECTED = "content_rejected"  # refused by moderation
     GENERATION_FAILED = "generation_failed"
     BAD_OUTPUT = "bad_output"  # called finished, but nothing usable was delivered
+    UNSAFE_OUTPUT = "unsafe_output"  # delivered, and refused by our own checks of safety or law
     NOT_FOUND = "not_found"  # the ticket is unknown there
     MALFORMED = "malformed"  # an answer that makes no sense
     CANCELED = "canceled"
@@ -52,6 +53,7 @@ POLICIES: Final[dict[ErrorKind, Policy]] = {
     ErrorKind.CONTENT_REJECTED:   Policy(False, False,     False, "no",      False),
     ErrorKind.GENERATION_FAILED:  Policy(True,  True,      True,  "no",      True),
     ErrorKind.BAD_OUTPUT:         Policy(True,  True,      True,  "yes",     True),
+    ErrorKind.UNSAFE_OUTPUT:      Policy(True,  True,      False, "yes",     False),
     ErrorKind.NOT_FOUND:          Policy(False, False,     False, "unknown", True),
     ErrorKind.MALFORMED:          Policy(False, False,     True,  "unknown", True),
     ErrorKind.CANCELED:           Policy(False, False,     False, "unknown", True),

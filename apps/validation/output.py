@@ -1,18 +1,15 @@
 """Is this file what was asked for? Asked before a result is accepted or charged. Runs in a `cpu` worker."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apps.validation.checks import decode
-from apps.validation.checks.results import CheckResult, MediaInfo, Subject
+from apps.validation.checks import alignment, legal, safety, technical
+from apps.validation.checks.results import DEFAULT, CheckResult, MediaInfo, Standard, Subject
 
-# Providers round to their own grid, and pictures are cut from multiples of 8 or 16.
-SIZE_TOLERANCE = 0.05
-DURATION_TOLERANCE = 0.05
-DURATION_TOLERANCE_S = 0.25
+Check = Callable[[Subject], CheckResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,59 +21,102 @@ class Report:
     checks: tuple[CheckResult, ...]
     media: MediaInfo | None
 
+    @property
+    def coverage(self) -> str:
+        """How many of the checks that are made of such a file could be made."""
+        return f"{sum(check.status in ('passed', 'failed') for check in self.checks)} of {len(self.checks)}"
+
+    def refusal(self) -> CheckResult | None:
+        """The check that refuses the output."""
+        return next((check for check in self.checks if check.refuses), None)
+
+    def unfinished(self) -> CheckResult | None:
+        """A check that could not be made now: to be made again, the output is not bought again for it."""
+        return next((check for check in self.checks if check.status == "error"), None)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "passed": self.passed,
-            "score": self.score,
-            "coverage": f"{sum(check.score is not None for check in self.checks)} of {len(self.checks)}",
+            "score": None if self.score is None else round(self.score, 4),
+            "coverage": self.coverage,
             "checks": [check.to_json() for check in self.checks],
         }
 
 
-def check(path: Path, *, kind: str, media_type: str, requested: Mapping[str, Any]) -> Report:
-    """Checks the local file `path` of `kind` image, video or audio.
+def check(
+    path: Path,
+    *,
+    kind: str,
+    media_type: str,
+    requested: Mapping[str, Any],
+    prompt: str = "",
+    standard: Standard = DEFAULT,
+) -> Report:
+    """Checks the local file `path` of `kind` image, video or audio, cheapest first; a hard failure ends it.
 
     `requested`: `width` and `height` in pixels, `duration_s`, where they were asked for; others are ignored.
     """
-    result, media = _technical_quality(Subject(path, kind, media_type, requested))
-    return report((result,), media)
+    subject = Subject(path, kind, media_type, requested, prompt, standard)
+    started = time.perf_counter()
+    first, media = technical.check(subject)
+    results = [_judged(_timed(first, started), standard)]
+    for further in _FURTHER:
+        if media is None or (results[-1].hard and results[-1].refuses):
+            break
+        started = time.perf_counter()
+        results.append(_judged(_timed(further(subject), started), standard))
+    return make_report(results, media)
 
 
-def report(checks: tuple[CheckResult, ...], media: MediaInfo | None) -> Report:
+def marked(report: Report, path: Path, *, media_type: str) -> tuple[Report, bytes | None]:
+    """Marks a file that passed as made by AI: the report that says so, and the content to deliver instead.
+
+    Without content the file could not be marked; then its legal check is unfinished, to be made again.
+    """
+    from apps.validation.marking import credentials, mark
+
+    try:
+        made = mark.mark(path, media_type)
+    except (credentials.NotMarked, OSError) as error:
+        problems = {"problems": [f"it could not be marked as made by AI: {error}"]}
+        return _changed(report, status="error", passed=None, score=None, details=problems), None
+    return _changed(report, details={"marking": made.to_json()}), made.content
+
+
+def _changed(report: Report, *, details: Mapping[str, Any], **changes: Any) -> Report:
+    """With these words on the legal check."""
+    checks = [
+        replace(check, details={**check.details, **details}, **changes) if check.name == legal.NAME else check
+        for check in report.checks
+    ]
+    return make_report(checks, report.media)
+
+
+# In the order of what they cost.
+_FURTHER: Sequence[Check] = (legal.check, alignment.check, safety.check)
+
+
+def make_report(checks: Sequence[CheckResult], media: MediaInfo | None) -> Report:
     """All in all: no failure, and what was skipped is never counted as perfect."""
     scores = [check.score for check in checks if check.score is not None]
-    passed = not any(check.status in ("failed", "error") for check in checks)
-    return Report(passed, sum(scores) / len(scores) if scores else None, checks, media)
+    passed = not any(check.refuses or check.status == "error" for check in checks)
+    return Report(passed, sum(scores) / len(scores) if scores else None, tuple(checks), media)
 
 
-def _technical_quality(subject: Subject) -> tuple[CheckResult, MediaInfo | None]:
-    started = time.perf_counter()
-    media, problems = None, []
-    try:
-        media = decode.decode(subject)
-        problems = list(_differences(media, subject.requested))
-    except decode.Undecodable as error:
-        problems = [str(error)]
-    result = CheckResult(
-        name=decode.NAME,
-        status="failed" if problems else "passed",
-        passed=not problems,
-        score=0.0 if problems else 1.0,
-        details={"problems": problems},
-        hard=True,
-        duration_ms=round((time.perf_counter() - started) * 1000),
-        version=decode.VERSION,
+def _timed(result: CheckResult, started: float) -> CheckResult:
+    return replace(result, duration_ms=round((time.perf_counter() - started) * 1000))
+
+
+def _judged(result: CheckResult, standard: Standard) -> CheckResult:
+    """What the standard makes of it: a required check must be made, and in shadow mode a failure is only noted.
+
+    A file that does not decode is refused also in shadow mode: nobody can use it.
+    """
+    if result.status == "skipped" and result.name in standard.required:
+        problem = f"{result.name} is required and could not be made"
+        result = replace(
+            result, status="failed", passed=False, details={**result.details, "problems": [problem]}
+        )
+    return replace(
+        result, shadow=result.name in standard.shadow and result.status == "failed" and not result.hard
     )
-    return result, media
-
-
-def _differences(media: MediaInfo, requested: Mapping[str, Any]) -> Iterator[str]:
-    for side, found in (("width", media.width), ("height", media.height)):
-        wanted = requested.get(side)
-        if wanted and found is not None and abs(found - wanted) > SIZE_TOLERANCE * wanted:
-            yield f"{side} is {found}, not {wanted} pixels"
-    wanted_s = requested.get("duration_s")
-    if wanted_s and media.duration_s is not None:
-        allowed_s = max(DURATION_TOLERANCE_S, DURATION_TOLERANCE * float(wanted_s))
-        if abs(media.duration_s - float(wanted_s)) > allowed_s:
-            yield f"it lasts {media.duration_s} s, not {wanted_s} s"

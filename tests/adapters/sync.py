@@ -7,7 +7,9 @@ import pytest
 from apps.providers.contract import Adapter, GenerationRequest, Result
 from apps.providers.errors import ErrorKind, ProviderError
 from apps.validation.checks import decode
+from apps.validation.checks.film import Film
 from apps.validation.checks.results import MediaInfo, Subject
+from apps.validation.checks.sound import Sound
 
 
 def bought(adapter: Adapter, request: GenerationRequest) -> Result:
@@ -33,4 +35,8 @@ def decoded(data: bytes | None, kind: str, media_type: str, folder: Path) -> Med
     """What the decode check finds. Raises decode.Undecodable."""
     path = folder / "output"
     path.write_bytes(data or b"")
-    return decode.decode(Subject(path, kind, media_type, {}))
+    if kind == "image":
+        with decode.picture(path, media_type) as image:
+            return MediaInfo(*image.size)
+    watcher = Film() if kind == "video" else Sound()
+    return decode.recording(Subject(path, kind, media_type, {}), watcher)

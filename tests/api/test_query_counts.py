@@ -14,12 +14,13 @@ from apps.accounts import caller
 from apps.catalog import snapshot
 from apps.core import clock
 from apps.jobs.models import Job
+from apps.validation import policy
 from tests.factories import Someone, body
 
 Work = Callable[[str], Job]
 ACCEPT, CACHED, READ = 8, 5, 3
-# What a cold process asks once: the key, and the models, routes and prices.
-CALLER, CATALOG = 1, 3
+# What a cold process asks once: the key, the models, routes and prices, and the versions of the policy lists.
+CALLER, CATALOG, POLICY = 1, 3, 1
 
 
 @contextmanager
@@ -60,7 +61,8 @@ def test_accepting_with_everything_that_can_be_asked(warm: Someone) -> None:
 def test_accepting_in_a_cold_process(warm: Someone) -> None:
     caller.forget()
     snapshot.forget()
-    with at_most(ACCEPT + CALLER + CATALOG):
+    policy.forget()
+    with at_most(ACCEPT + CALLER + CATALOG + POLICY):
         assert warm.api.post("/v1/jobs", body(), format="json").status_code == 202
 
 
@@ -77,7 +79,8 @@ def test_a_cached_hit(warm: Someone, work: Work) -> None:
         assert warm.api.post("/v1/jobs", body(), format="json").status_code == 200
     caller.forget()
     snapshot.forget()
-    with at_most(CACHED + CALLER + CATALOG):
+    policy.forget()
+    with at_most(CACHED + CALLER + CATALOG + POLICY):
         assert warm.api.post("/v1/jobs", body(), format="json").status_code == 200
 
 

@@ -211,13 +211,13 @@ def test_a_link_stays_the_same_for_minutes_and_ends_after_its_time(
     assert url.startswith(f"https://gen.example.com/v1/artifacts/{kept.id}?expires=")
     query = dict(pair.split("=") for pair in urlsplit(url).query.split("&"))
     with clock.frozen(NOON + timedelta(seconds=899)):
-        assert store.is_signed(kept.id, **query)
-        assert not store.is_signed(uuid.uuid4(), **query)
-        assert not store.is_signed(kept.id, query["expires"], query["signature"][:-1])
+        assert store.reader_of(kept.id, **query) == store.CLIENT
+        assert not store.reader_of(uuid.uuid4(), **query)
+        assert not store.reader_of(kept.id, query["expires"], query["signature"][:-1])
         later = str(int(query["expires"]) + 300)
-        assert not store.is_signed(kept.id, later, query["signature"])
+        assert not store.reader_of(kept.id, later, query["signature"])
     with clock.frozen(NOON + timedelta(seconds=900)):
-        assert not store.is_signed(kept.id, **query)
+        assert store.reader_of(kept.id, **query) is None
 
 
 def test_the_file_is_served_so_that_no_browser_runs_it(client: Client, kept: Artifact) -> None:

@@ -46,6 +46,7 @@ def engine(
             "OPTIONS": {"location": str(tmp_path / "artifacts")},
         },
     }
+    settings.MARK_DIR = str(tmp_path / "marking")
     snapshot.forget()
     caller.forget()
     sync.sync()

@@ -7,6 +7,8 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.jobs import run, validate
 from apps.providers import registry
+from apps.validation import standards, takedowns
+from apps.validation.checks.results import DEFAULT
 from apps.webhooks import endpoints
 from tests.jobs.engine import Engine
 
@@ -31,6 +33,8 @@ def test_buying_collecting_and_judging_are_a_few_statements_each(engine: Engine)
     engine.provider_done()
     engine.due(job)
     collected = statements(lambda: run.run(job.pk))
+    assert standards.of(model=job.model, team_id=job.team_id) == DEFAULT
+    assert takedowns.find("", None) == ""
     judged = statements(lambda: validate.validate(job.pk))
     assert engine.fresh(job).status == "completed"
     for seen, limit in ((bought, BUY), (collected, COLLECT), (judged, JUDGE)):

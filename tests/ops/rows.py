@@ -33,6 +33,7 @@ from apps.ops import alerts, bills, mail
 from apps.ops.models import Alert, Bill, BillLine, Email
 from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent, Provider
+from apps.validation.models import PolicyList, QualityStandard, Takedown
 from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event
 from tests import factories
 
@@ -237,6 +238,11 @@ make: dict[type[Model], Callable[[int], Any]] = {
     UsageDay: _cached,
     Hold: job,
     Entry: job,
+    QualityStandard: lambda i: QualityStandard.objects.create(model=f"model-{i}", min_technical=0.3),
+    PolicyList: lambda i: PolicyList.objects.create(
+        name=f"list {i}", action="block", category="c", terms="bomb"
+    ),
+    Takedown: lambda i: Takedown.objects.create(sha256=f"{i:064x}", reason=f"order {i}"),
     Endpoint: lambda i: Endpoint.objects.create(team=factories.team(), url=f"https://example.com/{i}"),
     Event: delivery,
     Delivery: delivery,

@@ -6,14 +6,12 @@ JPEG, and FFmpeg plays the first half of a file without complaint.
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from apps.validation.checks.results import MediaInfo, Subject
-
-NAME: Final = "technical_quality"
-VERSION: Final = "decode-1"
 
 MAX_PIXELS: Final = 64_000_000
 MAX_SIDE: Final = 16_384
@@ -36,14 +34,15 @@ class Undecodable(Exception):
     """The reason, fit for a client's eyes."""
 
 
-def decode(subject: Subject) -> MediaInfo:
-    """Decodes everything. Raises Undecodable."""
-    if subject.kind == "image":
-        return _picture(subject.path, subject.media_type)
-    return _recording(subject.path, subject.media_type, with_video=subject.kind == "video")
+class Watcher(Protocol):
+    """Told of each frame of a recording, as the library has it, while it is decoded."""
+
+    def frame(self, frame: Any) -> None: ...
 
 
-def _picture(path: Path, media_type: str) -> MediaInfo:
+@contextmanager
+def picture(path: Path, media_type: str) -> Iterator[Any]:
+    """The decoded Pillow image. Raises Undecodable."""
     from PIL import Image
 
     if media_type not in _PICTURES:
@@ -57,11 +56,13 @@ def _picture(path: Path, media_type: str) -> MediaInfo:
                 if getattr(image, "is_animated", False):
                     raise Undecodable("the image is animated")
                 image.load()
-                return MediaInfo(*image.size)
+                loaded = image.copy()
     except Undecodable:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise what they like: SyntaxError, struct.error, …
         raise Undecodable(f"the image does not decode: {_short(error, path)}") from None
+    # Outside: what goes wrong with the measures is our fault, not the picture's.
+    yield loaded
 
 
 def _check_size(width: int, height: int) -> None:
@@ -80,8 +81,11 @@ class _Seen:
     height: int | None = None
 
 
-def _recording(path: Path, media_type: str, *, with_video: bool) -> MediaInfo:
+def recording(subject: Subject, watcher: Watcher) -> MediaInfo:
+    """Decodes a video or audio file to its end, showing each frame to `watcher`. Raises Undecodable."""
     import av
+
+    path, media_type, with_video = subject.path, subject.media_type, subject.kind == "video"
 
     if media_type not in _CONTAINERS:
         raise Undecodable(f"{media_type} is not an accepted media type")
@@ -90,7 +94,7 @@ def _recording(path: Path, media_type: str, *, with_video: bool) -> MediaInfo:
         with av.open(
             f"file:{path}", format=_CONTAINERS[media_type], options=options, metadata_errors="ignore"
         ) as container:
-            return _decode_all(container, with_video=with_video)
+            return _decode_all(container, watcher, with_video=with_video)
     except Undecodable:
         raise
     except Exception as error:  # noqa: BLE001 - as above
@@ -99,7 +103,7 @@ def _recording(path: Path, media_type: str, *, with_video: bool) -> MediaInfo:
         ) from None
 
 
-def _decode_all(container: Any, *, with_video: bool) -> MediaInfo:
+def _decode_all(container: Any, watcher: Watcher, *, with_video: bool) -> MediaInfo:
     streams = container.streams.video if with_video else container.streams.audio
     if not streams:
         raise Undecodable("there is no video in it" if with_video else "there is no sound in it")
@@ -114,6 +118,7 @@ def _decode_all(container: Any, *, with_video: bool) -> MediaInfo:
     seen = _Seen()
     for frame in _frames(container, stream):
         _count(seen, frame, with_video=with_video)
+        watcher.frame(frame)
     return _conclude(seen, announced_s)
 
 
