@@ -98,13 +98,16 @@ def test_in_shadow_a_soft_failure_is_reported_and_refuses_nothing(tmp_path: Path
     assert not black.passed, "nobody can use a black picture"
 
 
-def test_a_picture_of_a_megapixel_costs_little(tmp_path: Path) -> None:
+def test_checking_and_marking_a_picture_of_a_megapixel_cost_little(tmp_path: Path, settings: Any) -> None:
+    settings.MARK_DIR = str(tmp_path / "marking")
     path = tmp_path / "a"
     path.write_bytes(photos.png(photos.render(1, 1024)))
-    judge(path)
-    began = time.process_time()
-    assert judge(path).passed
-    assert time.process_time() - began <= IMAGE_CPU_S
+    for bar_s in (60, IMAGE_CPU_S):  # the first time the libraries are loaded
+        began = time.process_time()
+        report, content = output.marked(judge(path), path, media_type="image/png")
+        assert time.process_time() - began <= bar_s
+    assert report.passed
+    assert content
 
 
 def test_small_pictures_are_not_judged_by_their_focus() -> None:
