@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from apps.core import clock, notify, rows
+from apps.core import bell, clock, notify, rows
 from apps.core.ids import uuid7
 from apps.jobs import leases
 from apps.jobs.models import Attempt, Job
@@ -21,6 +21,7 @@ from apps.providers.errors import POLICIES, ProviderError
 
 _AT_THE_PROVIDER = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
 _FIRST_CHECK_S = 5
+_ASIDE = "slow: ordered elsewhere too"
 
 # A ticket is a fact, kept whatever became of the attempt meanwhile; the rest is news of one still at the provider.
 _NEWS = """
@@ -60,6 +61,7 @@ def open_one(
     attempt_id: uuid.UUID | None = None,
     changes: Sequence[Change] = (),
     generation: int = 0,
+    hedged: bool = False,
 ) -> Attempt | None:
     """The row that must be there before money is spent. None if somebody else opened this number."""
     attempt = Attempt(
@@ -74,6 +76,7 @@ def open_one(
         price_usd=Decimal(route["amount_usd"]),
         changes=[change.to_json() for change in changes],
         generation=generation,
+        hedged=hedged,
         started_at=clock.now(),
     )
     try:
@@ -166,6 +169,45 @@ def unknown(attempt: Attempt, *, message: str) -> None:
         error_message=message,
         check_at=clock.now() + timedelta(seconds=_FIRST_CHECK_S),
     )
+
+
+def set_aside(job: Job, attempt: Attempt) -> bool:
+    """The order goes on at its provider, but another one shall lead the job. False if the job is no longer ours."""
+    ours = Job.objects.held_by(job.lease).filter(pk=job.pk)
+    return bool(
+        Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.SUBMITTED, job__in=ours).update(
+            status=AttemptStatus.UNKNOWN,
+            error_message=_ASIDE,
+            hedged=True,
+            check_at=clock.now() + timedelta(seconds=_FIRST_CHECK_S),
+        )
+    )
+
+
+def lead(job: Job, attempt: Attempt, *, instead_of: Attempt | None = None) -> None:
+    """The order that was set aside leads the job again, and `instead_of` is set aside. Gives the job back, due now."""
+    with transaction.atomic(durable=True):
+        if leases.leave(job, next_at=clock.now(), ring=leases.RUN):
+            if instead_of:
+                unknown(instead_of, message=_ASIDE)
+            Attempt.objects.filter(pk=attempt.pk, status=AttemptStatus.UNKNOWN).update(
+                status=AttemptStatus.SUBMITTED, check_at=None, error_message=""
+            )
+
+
+def aside(past: Sequence[Attempt]) -> Attempt | None:
+    """The one of a job's attempts that was set aside and can be asked for."""
+    return next(
+        (one for one in past if one.hedged and one.ticket and one.status == AttemptStatus.UNKNOWN), None
+    )
+
+
+def check_others(job: Job) -> None:
+    """The job has its result: what else was ordered for it is taken back at once. In the caller's transaction."""
+    others = Attempt.objects.filter(job=job, hedged=True, status=AttemptStatus.UNKNOWN)
+    for attempt_id in others.values_list("pk", flat=True):
+        others.filter(pk=attempt_id).update(check_at=clock.now())
+        bell.ring("jobs.resolve_unknown", id=attempt_id, queue="io")
 
 
 def canceled(attempt: Attempt, *, billed: Billed) -> None:

@@ -28,7 +28,7 @@ def full(job: Job, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """GET /v1/jobs/{id}: everything, with the timeline of attempts."""
     at = clock.now()
     return {
-        **brief(job, attempts[-1] if attempts else None, at),
+        **brief(job, leading(attempts), at),
         "prompt": job.prompt,
         "params": job.params,
         "requirements": job.requirements,
@@ -40,8 +40,14 @@ def full(job: Job, attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
+def leading(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The attempt that tells where a job stands: the one under way, else the newest."""
+    under_way = (attempt for attempt in attempts if attempt.status in IN_PROGRESS)
+    return next(under_way, attempts[-1] if attempts else None)
+
+
 def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
-    """A job in a list, in an answer to its submission and in a webhook. `attempt`: the newest one."""
+    """A job in a list, in an answer to its submission and in a webhook. `attempt`: the leading one."""
     return {
         "id": str(job.pk),
         "status": job.status,

@@ -214,6 +214,8 @@ class Attempt(models.Model):
     generation = models.PositiveIntegerField(default=0, db_default=0)
     # Sent again with the same key after a lost answer, where the provider buys the same key once.
     resends = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # One of two orders for the same work; or a second one was looked for, and none was allowed.
+    hedged = models.BooleanField(default=False, db_default=False)
     ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
     provider_status = models.CharField(max_length=20, default="")
     progress = models.FloatField(null=True)

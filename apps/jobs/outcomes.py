@@ -1,6 +1,7 @@
 """What follows when an attempt did not give an accepted result, or the job's own time is over."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -68,12 +69,22 @@ def failed(
     """
     attempts.failed(job, attempt, error, status, billed, quality)
     ended(attempt, error.kind)
+    if attempt.hedged and error.kind != ErrorKind.CONTENT_REJECTED and _led_again(job):
+        return
     choices = _choices(job, list(Attempt.objects.of(job)), retry_after_s=error.retry_after_s)
     if choices:
         next_at = min(choice.ready_at for choice in choices)
         with transaction.atomic(durable=True):
             leases.leave(job, next_at=next_at, ring=None if next_at > clock.now() else leases.RUN)
             notify.changed(job.pk)
+
+
+def _led_again(job: Job) -> bool:
+    """Whether an order was set aside for the one that came to nothing, and leads the job now."""
+    aside = attempts.aside(list(Attempt.objects.of(job)))
+    if aside:
+        attempts.lead(job, aside)
+    return aside is not None
 
 
 def ended(attempt: Attempt, error: ErrorKind | None, *, told: bool = True) -> None:
@@ -95,6 +106,11 @@ def unknown(job: Job, attempt: Attempt, *, silent: bool = False) -> None:
     have made it all the same, the platform pays for that.
     """
     _release(attempt)
+    if attempt.hedged and (aside := attempts.aside(list(Attempt.objects.of(job)))):
+        # It is not asked for twice in turn.
+        Attempt.objects.filter(pk=attempt.pk).update(hedged=False)
+        attempts.lead(job, aside, instead_of=attempt)
+        return
     attempt.status = AttemptStatus.UNKNOWN
     past = list(Attempt.objects.of(job).exclude(pk=attempt.pk))
     if silent and _others(job, [*past, attempt]):
@@ -104,6 +120,13 @@ def unknown(job: Job, attempt: Attempt, *, silent: bool = False) -> None:
             notify.changed(job.pk)
         return
     _unknown_outcome(job, attempt)
+
+
+def routes_besides(job: Job, leaving: Attempt) -> list[routing.Choice]:
+    """What may be ordered while the order `leaving` is still at its provider."""
+    aside = copy(leaving)
+    aside.status = AttemptStatus.UNKNOWN
+    return _routes_left(job, [*(one for one in job.past if one.pk != leaving.pk), aside])
 
 
 def _others(job: Job, past: Sequence[Attempt]) -> bool:
@@ -165,7 +188,7 @@ def cancel(job: Job, current: Attempt | None) -> None:
         settle.cancel(job)
     elif current.status == AttemptStatus.FETCHED:
         settle.cancel_billed(job, current)
-    elif _stopped(current):
+    elif stopped(current):
         settle.cancel(job, stopped=current)
     else:
         settle.cancel(job, leaving=current)
@@ -176,7 +199,7 @@ def _release(attempt: Attempt | None) -> None:
         ended(attempt, None, told=False)
 
 
-def _stopped(attempt: Attempt) -> bool:
+def stopped(attempt: Attempt) -> bool:
     """Whether the provider took the work back, with proof that it does not bill it."""
     if attempt.ticket is None:
         return False

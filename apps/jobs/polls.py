@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, notify, rows
-from apps.jobs import leases, reads, run
+from apps.jobs import hedging, leases, reads, run
 from apps.jobs.models import Job
 from apps.providers import call
 from apps.providers.contract import Pending, Ticket
@@ -97,7 +97,7 @@ def _look(job: Job) -> dict[str, Any] | None:
             return None
         later_s = error.retry_after_s
     else:
-        if not isinstance(answer, Pending):
+        if not isinstance(answer, Pending) or hedging.is_due(job, attempt):
             leases.leave(job, next_at=clock.now(), ring=leases.RUN)
             return None
         status, progress = answer.status, answer.progress

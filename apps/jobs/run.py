@@ -14,7 +14,7 @@ from django.conf import settings
 from apps.artifacts import store as artifacts
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
-from apps.jobs import admission, attempts, leases, outcomes, reuse
+from apps.jobs import admission, attempts, hedging, leases, outcomes, reuse
 from apps.jobs.admission import Admitted
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, Review
@@ -52,7 +52,7 @@ def run(job_id: uuid.UUID) -> None:
 def advance(job: Job) -> None:
     """The next step of a job we hold."""
     past = job.past
-    current = past[-1] if past and past[-1].status in IN_PROGRESS else None
+    current = next((one for one in past if one.status in IN_PROGRESS), None)
     if job.crashes >= MAX_CRASHES:
         outcomes.quarantine(job, current)
     elif job.cancel_requested_at:
@@ -65,6 +65,8 @@ def advance(job: Job) -> None:
         outcomes.refuse(job, "The request was looked at and refused.")
     elif current is None and not past and reuse.answers(job):
         pass
+    elif current is None and (aside := attempts.aside(past)):
+        attempts.lead(job, aside)
     elif current is None:
         if past or _may_be_bought(job):
             outcomes.next_attempt(job, past, buy=_buy)
@@ -204,10 +206,10 @@ def _poll(job: Job, attempt: Attempt) -> None:
             still = Pending(_ticket(attempt), "submitted", attempt.progress)
             attempts.pending(job, attempt, still, next_at=next_poll(job, attempt, error.retry_after_s))
         return
-    if isinstance(answer, Pending):
-        attempts.pending(job, attempt, answer, next_at=next_poll(job, attempt))
-    else:
+    if not isinstance(answer, Pending):
         _collect(job, attempt, answer)
+    elif not (hedging.is_due(job, attempt) and hedging.order(job, attempt, buy=_buy)):
+        attempts.pending(job, attempt, answer, next_at=next_poll(job, attempt))
 
 
 def _is_lost(attempt: Attempt, error: ProviderError) -> bool:
@@ -271,7 +273,9 @@ def next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> 
     """First when half of such jobs are done, then ever more seldom: the webhook usually comes before."""
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
     backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)
-    return clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+    at = clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+    hedge_at = hedging.due_at(job, attempt)
+    return min(at, hedge_at) if hedge_at and hedge_at > clock.now() else at
 
 
 def _remembered(artifact: Artifact) -> dict[str, Any]:

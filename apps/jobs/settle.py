@@ -44,6 +44,8 @@ def complete(
             if charged != attempt.price_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
                 job.cost_usd = charged
+            if attempt.hedged:
+                attempts.check_others(job)
             # Another model's picture is no answer to who asks for this one again.
             if attempt.model == job.model:
                 _keep(job, cost_usd=charged)

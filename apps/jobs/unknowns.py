@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock
-from apps.jobs import admission, settle
+from apps.jobs import admission, hedging, outcomes, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
@@ -23,6 +23,7 @@ from apps.providers.contract import Pending, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
 
 _CHECK_EVERY_S = 30
+_LOOK_AGAIN_S = 1
 
 
 def resolve(attempt_id: uuid.UUID) -> None:
@@ -35,10 +36,19 @@ def resolve(attempt_id: uuid.UUID) -> None:
         return
     attempt = Attempt.objects.select_related("job").get(pk=attempt_id)
     billed = _ask(attempt)
+    if billed == Billed.YES and _is_wanted(attempt):
+        # Delivered while the other order for the job was still on its way.
+        if not hedging.take_over(attempt):
+            again_at = at + timedelta(seconds=_LOOK_AGAIN_S)
+            Attempt.objects.filter(pk=attempt_id, status=AttemptStatus.UNKNOWN).update(check_at=again_at)
+        return
     if billed == Billed.UNKNOWN and at >= attempt.started_at + timedelta(seconds=settings.UNKNOWN_HOLD_S):
         billed = Billed.NO
     if billed != Billed.UNKNOWN:
         _settle(attempt, billed)
+        if attempt.hedged:
+            # Its place there was kept as long as it was under way.
+            outcomes.ended(attempt, None, told=False)
 
 
 def _ask(attempt: Attempt) -> Billed:
@@ -47,12 +57,22 @@ def _ask(attempt: Attempt) -> Billed:
         ticket = known or _told(attempt) or _find(attempt)
         if ticket is None:
             return Billed.UNKNOWN
+        if attempt.hedged and attempt.job.has_ended and outcomes.stopped(attempt):
+            return Billed.NO
         answer = call.poll(attempt.provider, ticket)
     except ProviderError as error:
         if error.kind in (ErrorKind.GENERATION_FAILED, ErrorKind.CONTENT_REJECTED):
             return Billed.NO
+        if error.kind == ErrorKind.CANCELED and attempt.hedged:
+            # By us, after it had begun.
+            return Billed.YES
         return Billed.YES if error.kind == ErrorKind.BAD_OUTPUT else Billed.UNKNOWN
     return Billed.UNKNOWN if isinstance(answer, Pending) else Billed.YES
+
+
+def _is_wanted(attempt: Attempt) -> bool:
+    """One of two orders for a job that still waits for its result."""
+    return bool(attempt.hedged and attempt.ticket and not attempt.job.has_ended)
 
 
 def _told(attempt: Attempt) -> Ticket | None:
@@ -68,7 +88,9 @@ def _find(attempt: Attempt) -> Ticket | None:
 
 
 def _settle(attempt: Attempt, billed: Billed) -> None:
-    status = AttemptStatus.CANCELED if attempt.job.status == JobStatus.CANCELED else AttemptStatus.FAILED
+    # What lost against the other order for its job says nothing of how well its route works.
+    unwanted = attempt.job.status == JobStatus.CANCELED or (attempt.hedged and attempt.job.has_ended)
+    status = AttemptStatus.CANCELED if unwanted else AttemptStatus.FAILED
     with transaction.atomic(durable=True):
         # Lock order: job first, as everywhere.
         job = Job.objects.select_for_update().get(pk=attempt.job_id)

@@ -216,7 +216,7 @@ def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:
                 news.clear()
             job = _job(request, job_id)
             connection.close()
-            data = json.dumps(documents.brief(job, job.past[-1] if job.past else None, clock.now()))
+            data = json.dumps(documents.brief(job, documents.leading(job.past), clock.now()))
             yield f"event: {'end' if job.has_ended else 'job'}\ndata: {data}\n\n"
             if job.has_ended or news is None:
                 return

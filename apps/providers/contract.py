@@ -81,7 +81,7 @@ class Capabilities:
     """What a provider's protocol can do. Routing and recovery go by it.
 
     idempotent: a submit sent twice with the same key buys once, so a lost answer may be asked for by sending again.
-    finds: `find` can tell what became of a submit. cancels: `cancel` takes work back unbilled.
+    finds: `find` can tell what became of a submit. cancels: `cancel` takes back unbilled what has not begun.
     webhooks: it tells the end. synchronous: `submit` waits for the result, and no ticket is ever given.
     """
 

@@ -347,7 +347,7 @@ def test_what_a_cancel_took_back_is_never_billed(
     taken_back = adapter.cancel(ticket)
     wait_until(lambda: "open" not in simulator.summary()["tasks_by_state"])
     assert not (taken_back and simulator.ledger(ticket.task_id)["charges"])
-    assert not adapter.capabilities.cancels or taken_back or "race" in order
+    assert not (adapter.capabilities.cancels and queued) or taken_back or "race" in order
 
 
 @asynchronous

@@ -88,8 +88,7 @@ class Engine:
                 return self.fresh(job)
             self.due(job)
             self.provider_done()
-            last = self.last(job)
-            fetched = last is not None and last.status == AttemptStatus.FETCHED
+            fetched = AttemptStatus.FETCHED in self.statuses(job)
             (validate.validate if fetched else run.run)(job.pk)
         raise AssertionError(f"not ended after {_MAX_STEPS} steps: {self.story(job)}")
 

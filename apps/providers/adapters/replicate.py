@@ -52,7 +52,7 @@ class Replicate:
     api_key: str = field(repr=False)
     webhook_secret: str = field(repr=False)
 
-    capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True)
+    capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True, cancels=True)
 
     def fit(self, request: GenerationRequest) -> Fitted:
         if request.kind not in _TAKES:
