@@ -204,15 +204,15 @@ def test_quotes_are_forgotten_when_they_are_over(pro: Someone, now: datetime) ->
 
 def test_the_cache_outlook_is_what_then_happens(pro: Someone, work: Work) -> None:
     quote = estimate(pro)
-    assert quote["cache"] == {"outlook": "miss", "saves_usd": "0"}
+    assert quote["cache"] == {"outlook": "miss", "tier": None, "saves_usd": "0"}
     work(submit(pro, quote).json()["id"])
     quote = estimate(pro)
-    assert quote["cache"] == {"outlook": "hit", "saves_usd": "0.005"}
+    assert quote["cache"] == {"outlook": "hit", "tier": "exact", "saves_usd": "0.005"}
     answer = submit(pro, quote)
     assert (answer.status_code, answer.json()["cached"]) == (200, True)
     stranger = factories.someone()
     assert estimate(stranger)["cache"]["outlook"] == "miss"
-    assert estimate(pro, cache="off")["cache"] == {"outlook": "off", "saves_usd": "0"}
+    assert estimate(pro, cache="off")["cache"] == {"outlook": "off", "tier": None, "saves_usd": "0"}
 
 
 def test_the_time_is_of_recent_attempts_once_there_are_enough(pro: Someone) -> None:

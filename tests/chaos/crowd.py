@@ -77,13 +77,15 @@ class Crowd:
         )
         return Counter(dict(rows))
 
-    def purchases(self) -> Counter[int]:
-        """How many orders of each job reached the provider → how many jobs."""
+    def purchases(self, *, taken: bool = False) -> Counter[int]:
+        """How many orders of each job reached a provider (`taken`: were taken by one) → how many jobs."""
         rows = self.stack.sql(
             "SELECT id::text, job_id::text FROM jobs_attempt WHERE job_id = ANY(%s::uuid[])", self.ids
         )
         job_of = dict(rows)
         submits = provider_ledger(self.stack)["submits"]
+        if taken:
+            submits = [row for row in submits if row["outcome"] == "accepted"]
         per_job = Counter(
             job_of[row["idempotency_key"]] for row in submits if row["idempotency_key"] in job_of
         )

@@ -31,15 +31,17 @@ def test_the_io_worker_killed_while_the_provider_generates(stack: Stack, count: 
 
 
 def test_the_io_worker_killed_while_it_orders(stack: Stack, count: int) -> None:
-    """Nobody can say whether those orders arrived: none is sent again, and what arrived is delivered."""
+    """Nobody can say whether those orders arrived: none is sent again to whom it went, what arrived is delivered, and
+    about what was never heard of another provider is asked."""
     crowd = Crowd(stack, count, f"[fault:hang=1] a fox {A_SECOND}")
     crowd.until(lambda found: found["started"] >= 10, within_s=60)
     stack.kill("io")
     stack.restart("io")
-    crowd.end(within_s=recovery_s(count) + 10)
-    assert max(crowd.purchases()) == 1
+    crowd.end(within_s=recovery_s(count) + 60)
+    assert max(crowd.purchases(taken=True)) == 1
     assert set(crowd.errors()) <= {"", "provider_outcome_unknown"}
-    assert crowd.errors()["provider_outcome_unknown"] >= 1
+    # The killed worker's orders are known to have no known end.
+    assert stack.sql("SELECT count(*) FROM jobs_attempt WHERE status = 'unknown'")[0][0] >= 1
     crowd.bills_agree()
 
 
