@@ -48,6 +48,8 @@ class Rules:
     ramp: int = 20
     ramp_start: int = 5
     ramp_again_s: float = 0.5
+    # At most so long does a worker that was killed while it ordered keep others from a breaker that warms up.
+    ramp_lease_s: float = 10.0
     forced_again_s: float = 10.0
     # For so long a failed ping is the last word: nobody need pay for a probe to learn the same.
     ping_holds_s: float = 15.0
@@ -109,7 +111,7 @@ def admit(
     if state.state == "half_open":
         return _lease(state, token, now, lease_ms, rules.probes, "half_open", _ms(rules.probe_again_s))
     if ramp and state.successes < rules.ramp:
-        most = rules.ramp_start + state.successes
+        most, lease_ms = rules.ramp_start + state.successes, min(lease_ms, _ms(rules.ramp_lease_s))
         return _lease(state, token, now, lease_ms, most, "warming_up", _ms(rules.ramp_again_s))
     return None
 

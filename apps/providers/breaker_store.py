@@ -101,14 +101,14 @@ local function open(s, reason)
     s.until_ = now + math.floor(open_s * 1000)
 end
 
-local function lease(s, wish, most, reason, wait_ms)
+local function lease(s, lease_ms, most, reason, wait_ms)
     local kept, count = {}, 0
     for token, expiry in pairs(s.leases) do
         if expiry > now then kept[token] = expiry; count = count + 1 end
     end
     s.leases = kept
     if count >= most and not kept[args.token] then return {reason, wait_ms} end
-    kept[args.token] = now + wish.lease_ms
+    kept[args.token] = now + lease_ms
 end
 
 local function admit(s, wish)
@@ -124,11 +124,12 @@ local function admit(s, wish)
     end
     if s.state == 'half_open' then
         s.dirty = true
-        return lease(s, wish, R.probes, 'half_open', R.probe_again_s * 1000)
+        return lease(s, wish.lease_ms, R.probes, 'half_open', R.probe_again_s * 1000)
     end
     if wish.ramp and s.successes < R.ramp then
         s.dirty = true
-        return lease(s, wish, R.ramp_start + s.successes, 'warming_up', R.ramp_again_s * 1000)
+        local lease_ms = math.min(wish.lease_ms, R.ramp_lease_s * 1000)
+        return lease(s, lease_ms, R.ramp_start + s.successes, 'warming_up', R.ramp_again_s * 1000)
     end
 end
 

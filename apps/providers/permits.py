@@ -10,9 +10,9 @@ from apps.providers.breaker_store import UNKNOWN_GENERATION, Name, Wish
 from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.limiter import Caps
 
-# A worker killed while it orders leaves its leases behind: they must not keep others waiting. An order that takes
-# longer only lets one more through.
-_SUBMIT_LEASE_S = 10.0
+# An order is answered, or its call is cut off, within this; one that answers with the result may take longer, and lets
+# one more probe through then.
+_SUBMIT_LEASE_S = 60.0
 # After a 429 that does not say for how long.
 _PAUSE_S = 1.0
 

@@ -230,6 +230,24 @@ def test_by_hand_it_stays_as_it_was_put() -> None:
     assert (state.state, state.forced) == ("closed", "")
 
 
+def test_a_worker_killed_while_it_orders_keeps_a_breaker_that_warms_up_for_ten_seconds() -> None:
+    state = State()
+    for index in range(RULES.ramp_start):
+        assert let_in(state, NOW, f"killed {index}", ramp=True) is None
+    refused = let_in(state, NOW + 9 * SECOND, "next", ramp=True)
+    assert refused is not None
+    assert refused.reason == "warming_up"
+    assert let_in(state, NOW + 10 * SECOND, "next", ramp=True) is None
+
+
+def test_a_slow_probe_keeps_its_place_until_its_call_is_cut_off() -> None:
+    state, at = opened(), NOW + 15 * SECOND
+    for index in range(RULES.probes):
+        assert let_in(state, at, f"slow {index}", ramp=True) is None
+    assert let_in(state, at + 59 * SECOND, "next", ramp=True)
+    assert let_in(state, at + 60 * SECOND, "next", ramp=True) is None
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_redis_and_a_process_alone_decide_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same calls, results, pings and hands, at the same times, to the script and to the rules."""
