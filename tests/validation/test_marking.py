@@ -1,12 +1,15 @@
 """Every format that can say so says that a model made it, still opens, and shows when it was changed."""
 
 import io
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from apps.core import clock
 from apps.validation import output
 from apps.validation.marking import certificate, credentials, mark, xmp
 from tests.validation import media
@@ -107,4 +110,17 @@ def test_the_development_certificate_is_made_once_and_the_operators_is_preferred
     certificate.pair.cache_clear()
     assert certificate.pair() == (chain, key)
     assert not Path(settings.MARK_DIR).exists()
+    certificate.pair.cache_clear()
+
+
+@pytest.mark.parametrize("days", [40, -4000])
+def test_a_clock_that_was_wrong_at_the_first_run_spoils_no_mark_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    monkeypatch.setattr(credentials, "_local", threading.local())
+    certificate.pair.cache_clear()
+    with clock.frozen(clock.now() + timedelta(days=days)):
+        certificate.pair()
+    content = made(tmp_path, "image/png")
+    assert marked(tmp_path, content, "image/png").credentials == "valid"
     certificate.pair.cache_clear()
