@@ -109,6 +109,18 @@ def form(fields: Mapping[str, str]) -> tuple[str, bytes]:
     return request.headers["content-type"], request.read()
 
 
+def result(url: str, *, headers: Mapping[str, str], content: bytes) -> Answer:
+    """A POST that is answered with what was generated: it may take as long as that, and be as large. As `exchange`."""
+    return exchange(
+        "POST",
+        url,
+        headers=headers,
+        content=content,
+        max_bytes=MAX_RESULT_BYTES,
+        total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
+    )
+
+
 def _read(response: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
     # httpx bounds the wait for each piece; a provider that drips must end as well.
     body = bytearray()

@@ -215,6 +215,14 @@ def test_an_unsafe_output_is_never_a_plain_success(
 
 
 @synchronous
+def test_it_has_nothing_to_ask_about_or_to_cancel(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    assert adapter.cancel(Ticket("t")) is False
+    assert adapter.find(subject.ask()) is None
+    assert error_of(lambda: adapter.poll(Ticket("t"))).kind == ErrorKind.NOT_FOUND
+
+
+@synchronous
 def test_a_generation_that_failed_was_not_bought(subject: Subject, simulator: Simulator) -> None:
     error = error_of(lambda: subject.adapter(simulator).submit(subject.ask("x [fault:failed]")))
     assert (error.kind, error.policy.billed) == (ErrorKind.SERVER_ERROR, "no")

@@ -13,8 +13,8 @@ import pytest
 
 from apps.providers.adapters import litellm
 from apps.providers.adapters.litellm import LiteLLM
-from apps.providers.contract import Change, GenerationRequest, Ticket
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.contract import Change, GenerationRequest
+from apps.providers.errors import ErrorKind, ProviderError
 from tests.adapters.sync import refused, unfit
 from tests.fakes.simulator import Simulator, free_port
 
@@ -144,17 +144,6 @@ def test_nobody_answering_is_ambiguous(simulator: Simulator) -> None:
 
 def test_an_exception_without_an_answer_may_have_been_billed() -> None:
     assert litellm._error(RuntimeError("a surprise")).policy.billed == "unknown"
-
-
-def test_it_has_no_tickets_and_no_webhooks(adapter: LiteLLM) -> None:
-    assert adapter.capabilities.synchronous
-    assert adapter.cancel(Ticket("t")) is False
-    assert adapter.find(ask()) is None
-    with pytest.raises(ProviderError) as caught:
-        adapter.poll(Ticket("t"))
-    assert caught.value.kind == ErrorKind.NOT_FOUND
-    with pytest.raises(WebhookRejected):
-        adapter.parse_webhook(b"{}", {})
 
 
 def test_a_representation_shows_no_secret(adapter: LiteLLM) -> None:

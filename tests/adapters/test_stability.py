@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from apps.providers.adapters.stability import Stability
-from apps.providers.contract import Change, GenerationRequest, Ticket
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.contract import Change, GenerationRequest
+from apps.providers.errors import ErrorKind
 from apps.simulator import forms
 from tests.adapters.sync import bought, decoded, refused, unfit
 from tests.fakes.receiver import Answer, Receiver
-from tests.fakes.simulator import Simulator, free_port, wait_until
+from tests.fakes.simulator import Simulator, wait_until
 
 PICTURE = Answer(body=b"a picture", headers={"finish-reason": "SUCCESS", "seed": "7"})
 
@@ -140,34 +140,6 @@ def test_a_picture_that_takes_too_long_is_ambiguous_and_billed_all_the_same(
     simulator.settings(time_scale=1)
     assert refused(adapter, ask("x [time:0.4]")).kind == ErrorKind.AMBIGUOUS
     wait_until(lambda: simulator.ledger()["charges"])
-
-
-def test_nobody_listening_is_proven_unsent() -> None:
-    error = refused(Stability(f"http://127.0.0.1:{free_port()}", "k"), ask())
-    assert (error.kind, error.policy.billed) == (ErrorKind.CONNECT, "no")
-
-
-def test_a_ping_is_free_and_fails_with_a_wrong_key(adapter: Stability, simulator: Simulator) -> None:
-    adapter.ping()
-    with pytest.raises(ProviderError) as caught:
-        Stability(adapter.base_url, "wrong").ping()
-    assert caught.value.kind == ErrorKind.AUTHENTICATION
-    assert simulator.ledger()["submits"] == []
-
-
-def test_it_has_no_tickets_and_no_webhooks(adapter: Stability) -> None:
-    assert adapter.capabilities.synchronous
-    assert adapter.cancel(Ticket("t")) is False
-    assert adapter.find(ask()) is None
-    with pytest.raises(ProviderError) as caught:
-        adapter.poll(Ticket("t"))
-    assert caught.value.kind == ErrorKind.NOT_FOUND
-    with pytest.raises(WebhookRejected):
-        adapter.parse_webhook(b"{}", {})
-
-
-def test_a_representation_shows_no_secret(adapter: Stability, simulator: Simulator) -> None:
-    assert simulator.api_key not in repr(adapter)
 
 
 def error(status: int, name: str, *errors: str) -> Answer:

@@ -6,14 +6,12 @@ the code in the body, under 400, 401 or 403 alike.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from django.conf import settings
-
 from apps.providers import answers, fitting, http
+from apps.providers.adapters.at_once import AnswersAtOnce
 from apps.providers.contract import (
     Capabilities,
     Fitted,
@@ -21,10 +19,8 @@ from apps.providers.contract import (
     Output,
     Pending,
     Result,
-    Ticket,
-    WebhookEvent,
 )
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.errors import ErrorKind, ProviderError
 
 _KINDS: Final = {
     "quota_exceeded": ErrorKind.INSUFFICIENT_FUNDS,
@@ -64,7 +60,7 @@ _FORMAT = "mp3_44100_128"
 
 
 @dataclass(frozen=True)
-class ElevenLabs:
+class ElevenLabs(AnswersAtOnce):
     """A model whose name speaks of sound (`eleven_text_to_sound_v2`) makes noises, any other reads the text out."""
 
     base_url: str
@@ -94,31 +90,15 @@ class ElevenLabs:
             # Not known to the provider, but it names the attempt in its logs.
             "idempotency-key": request.attempt_id,
         }
-        answer = http.exchange(
-            "POST",
+        answer = http.result(
             f"{self.base_url}/v1/{path}?output_format={_FORMAT}",
             headers=headers,
             content=json.dumps(body).encode(),
-            max_bytes=http.MAX_RESULT_BYTES,
-            total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
         )
         if answer.status != 200:
             raise _refusal(answer)
         # It tells what it costs in characters of a subscription, not in money.
         return Result(None, (Output(data=answers.file(answer)),))
-
-    def poll(self, ticket: Ticket) -> Pending | Result:
-        """There are no tickets: the submit was answered with the result."""
-        raise ProviderError(ErrorKind.NOT_FOUND, "the provider gives no tickets")
-
-    def cancel(self, ticket: Ticket) -> bool:
-        return False
-
-    def find(self, request: GenerationRequest) -> Ticket | None:
-        return None
-
-    def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-        raise WebhookRejected("the provider announces nothing of what we ask of it")
 
     def _headers(self) -> dict[str, str]:
         return {"xi-api-key": self.api_key}

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings
 
 from apps.providers import answers, fitting, http
+from apps.providers.adapters.at_once import AnswersAtOnce
 from apps.providers.contract import (
     Capabilities,
     Fitted,
@@ -27,10 +28,8 @@ from apps.providers.contract import (
     Output,
     Pending,
     Result,
-    Ticket,
-    WebhookEvent,
 )
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.errors import ErrorKind, ProviderError
 
 # What its exceptions and those of the `openai` package say by name, where the status does not.
 _KINDS: Final = {
@@ -46,7 +45,7 @@ _NETWORK: Final = frozenset({"TransportError", "APIConnectionError"})
 
 
 @dataclass(frozen=True)
-class LiteLLM:
+class LiteLLM(AnswersAtOnce):
     """Models by LiteLLM's names, `provider/model`. `base_url`: of a LiteLLM proxy or another server, if any."""
 
     base_url: str
@@ -85,19 +84,6 @@ class LiteLLM:
             raise
         except Exception as error:
             raise _error(error) from error
-
-    def poll(self, ticket: Ticket) -> Pending | Result:
-        """There are no tickets: the submit was answered with the result."""
-        raise ProviderError(ErrorKind.NOT_FOUND, "the provider gives no tickets")
-
-    def cancel(self, ticket: Ticket) -> bool:
-        return False
-
-    def find(self, request: GenerationRequest) -> Ticket | None:
-        return None
-
-    def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-        raise WebhookRejected("the provider has no webhooks")
 
     def _options(self) -> dict[str, Any]:
         return {

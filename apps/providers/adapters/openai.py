@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, Final
 
-from django.conf import settings
-
 from apps.providers import answers, fitting, http
+from apps.providers.adapters.at_once import AnswersAtOnce
 from apps.providers.contract import (
     Capabilities,
     Fitted,
@@ -23,10 +22,8 @@ from apps.providers.contract import (
     Output,
     Pending,
     Result,
-    Ticket,
-    WebhookEvent,
 )
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.errors import ErrorKind, ProviderError
 
 _KINDS: Final = {
     "insufficient_quota": ErrorKind.INSUFFICIENT_FUNDS,
@@ -49,7 +46,7 @@ _DEFAULT_VOICE = "alloy"
 
 
 @dataclass(frozen=True)
-class OpenAI:
+class OpenAI(AnswersAtOnce):
     """`base_url` ends in `/v1`, as for the provider's own client."""
 
     base_url: str
@@ -76,19 +73,6 @@ class OpenAI:
         answer = self._generate("audio/speech", request, _speech(request))
         return Result(None, (Output(data=answers.file(answer)),), inference_ms=_inference_ms(answer.headers))
 
-    def poll(self, ticket: Ticket) -> Pending | Result:
-        """There are no tickets: the submit was answered with the result."""
-        raise ProviderError(ErrorKind.NOT_FOUND, "the provider gives no tickets")
-
-    def cancel(self, ticket: Ticket) -> bool:
-        return False
-
-    def find(self, request: GenerationRequest) -> Ticket | None:
-        return None
-
-    def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-        raise WebhookRejected("the provider announces nothing of what we ask of it")
-
     def _generate(self, path: str, request: GenerationRequest, body: dict[str, Any]) -> http.Answer:
         headers = {
             **self._headers(),
@@ -96,14 +80,7 @@ class OpenAI:
             # Nothing is promised for it, but it names the attempt in the provider's logs.
             "idempotency-key": request.attempt_id,
         }
-        answer = http.exchange(
-            "POST",
-            f"{self.base_url}/{path}",
-            headers=headers,
-            content=json.dumps(body).encode(),
-            max_bytes=http.MAX_RESULT_BYTES,
-            total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
-        )
+        answer = http.result(f"{self.base_url}/{path}", headers=headers, content=json.dumps(body).encode())
         if answer.status != 200:
             raise _refusal(answer)
         return answer

@@ -5,14 +5,12 @@ unknown. One picture a call, its shape a ratio: how many pixels that makes is th
 stopped is HTTP 200 as well; only the `finish-reason` tells.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import gcd
 from typing import ClassVar, Final
 
-from django.conf import settings
-
 from apps.providers import answers, fitting, http
+from apps.providers.adapters.at_once import AnswersAtOnce
 from apps.providers.contract import (
     Capabilities,
     Change,
@@ -21,10 +19,8 @@ from apps.providers.contract import (
     Output,
     Pending,
     Result,
-    Ticket,
-    WebhookEvent,
 )
-from apps.providers.errors import ErrorKind, ProviderError, WebhookRejected
+from apps.providers.errors import ErrorKind, ProviderError
 
 _KINDS: Final = {
     "content_moderation": ErrorKind.CONTENT_REJECTED,
@@ -38,7 +34,7 @@ _SEED_FOR_0 = 4_294_967_294
 
 
 @dataclass(frozen=True)
-class Stability:
+class Stability(AnswersAtOnce):
     """Models are `core`, `ultra`, and those of the sd3 family by their own names, such as `sd3.5-large`."""
 
     base_url: str
@@ -78,30 +74,12 @@ class Stability:
             # Not known to the provider, but it names the attempt in its logs.
             "idempotency-key": request.attempt_id,
         }
-        answer = http.exchange(
-            "POST",
-            f"{self.base_url}/v2beta/stable-image/generate/{path}",
-            headers=headers,
-            content=content,
-            max_bytes=http.MAX_RESULT_BYTES,
-            total_s=settings.PROVIDER_RESULT_TIMEOUT_S,
+        answer = http.result(
+            f"{self.base_url}/v2beta/stable-image/generate/{path}", headers=headers, content=content
         )
         if answer.status != 200:
             raise _refusal(answer)
         return _result(answer)
-
-    def poll(self, ticket: Ticket) -> Pending | Result:
-        """There are no tickets: the submit was answered with the result."""
-        raise ProviderError(ErrorKind.NOT_FOUND, "the provider gives no tickets")
-
-    def cancel(self, ticket: Ticket) -> bool:
-        return False
-
-    def find(self, request: GenerationRequest) -> Ticket | None:
-        return None
-
-    def parse_webhook(self, raw: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-        raise WebhookRejected("the provider has no webhooks")
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.api_key}"}
