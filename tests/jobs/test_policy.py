@@ -17,7 +17,7 @@ from apps.catalog.models import GenerationModel
 from apps.jobs import review
 from apps.jobs.models import Job
 from apps.ledger.models import Hold
-from apps.validation import moderation, policy
+from apps.validation import policy, service
 from apps.validation.models import PolicyList
 from tests import factories
 from tests.fakes.receiver import Answer, Receiver
@@ -243,8 +243,7 @@ def moderator(settings: Any) -> Iterator[Receiver]:
         settings.MODERATION_URL = f"{running.url}/v1/moderations"
         settings.MODERATION_API_KEY = "sk-test"
         yield running
-        moderation._client().close()
-        moderation._client.cache_clear()
+        service.close()
 
 
 def opinion(**scores: float) -> Answer:
@@ -292,5 +291,4 @@ def test_moderation_that_is_not_required_stops_nothing_while_it_is_away(
 ) -> None:
     settings.MODERATION_URL, settings.MODERATION_REQUIRED = "http://127.0.0.1:9/v1/moderations", False
     assert engine.finish(engine.submit("a fox")).status == "completed"
-    moderation._client().close()
-    moderation._client.cache_clear()
+    service.close()
