@@ -62,7 +62,7 @@ class CachedResultAdmin(HistoryAdmin):
         request: HttpRequest,
         chosen: QuerySet[CachedResult],
         what: str,
-        of: Callable[[CachedResult], dict[str, str]],
+        of: Callable[[CachedResult], dict[str, Any]],
     ) -> None:
         """What each chosen result stands for, in its team. Who did it is in the history of the result, though it is
         gone; the words of a prompt are not: they are the user's."""

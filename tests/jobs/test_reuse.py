@@ -15,13 +15,17 @@ from apps.accounts.models import Team, User
 from apps.artifacts.models import Artifact
 from apps.caching import store
 from apps.caching.models import CachedResult, CachedVector, SemanticMatch, Tombstone
-from apps.caching.semantic import lookup
+from apps.caching.semantic import embedders, lookup
 from apps.core import clock
 from apps.core.ids import uuid7
 from apps.jobs.models import Job
 from apps.ledger.models import Entry
+from apps.providers import breaker_store
 from tests import factories
+from tests.fakes.receiver import Receiver
+from tests.jobs import market
 from tests.jobs.engine import SMALL, Engine
+from tests.jobs.test_waiting import DRAFT
 
 RED = "A black cat is sitting in a bathroom sink."
 LIKE = "The black cat is inside the bathroom sink."
@@ -176,6 +180,23 @@ def test_a_look_alike_is_served_before_anything_is_bought(semantic: Engine) -> N
     assert engine.hold(again) == "released"
     shown = engine.user.api.get(f"/v1/jobs/{again.pk}").json()["cache"]
     assert (shown["tier"], shown["similarity"]) == ("semantic", again.similarity)
+
+
+def test_a_job_that_waits_for_a_provider_is_looked_up_once(engine: Engine, settings: Any) -> None:
+    market.only_wavespeed()
+    breaker_store.force(market.breaker("wavespeed", DRAFT), "open")
+    with Receiver() as running:
+        settings.EMBEDDER, settings.EMBEDDINGS_URL = "endpoint", running.url
+        job = engine.submit("a heron", cache="semantic")
+        for _ in range(3):
+            job = engine.run(engine.due(job))
+            assert job.waiting_for == "forced_open"
+        assert len(running.requests) == 1
+        embedder = embedders.configured()
+        assert isinstance(embedder, embedders.Endpoint)
+        with embedder:
+            breaker_store.force(market.breaker("wavespeed", DRAFT), "")
+            assert engine.finish(job).status == "completed"
 
 
 @pytest.mark.parametrize("mode", ["shadow", "on", "off"])
