@@ -55,10 +55,12 @@ def test_eight_processes_of_ten_thousand_events_are_counted_exactly(tmp_path: Pa
 
 def test_threads_of_a_process_lose_nothing(tmp_path: Path) -> None:
     own = Spool()
-    threads = [
-        threading.Thread(target=lambda: [own.add(tmp_path, EVENTS, ("one",), 1) for _ in range(5_000)])
-        for _ in range(8)
-    ]
+
+    def add_many() -> None:
+        for _ in range(5_000):
+            own.add(tmp_path, EVENTS, ("one",), 1)
+
+    threads = [threading.Thread(target=add_many) for _ in range(8)]
     for each in threads:
         each.start()
     for each in threads:

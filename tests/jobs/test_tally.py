@@ -56,10 +56,10 @@ def test_a_jobs_phases_and_what_the_platform_added_make_up_its_time(engine: Engi
     totals = counted()
     generating_s = (ready_at - job.created_at).total_seconds() - 1
     assert histogram(totals, metrics.PHASE, "queue", "wavespeed") == (1, 1)
-    assert histogram(totals, metrics.PHASE, "generate", "wavespeed") == (1, pytest.approx(generating_s))
+    assert histogram(totals, metrics.PHASE, "generate", "wavespeed") == pytest.approx((1, generating_s))
     assert histogram(totals, metrics.PHASE, "validate", "wavespeed") == (1, 0.25)
     assert histogram(totals, metrics.QUEUE, MODEL) == (1, 1)
-    assert histogram(totals, metrics.OVERHEAD, "no") == (1, pytest.approx(1.25))
+    assert histogram(totals, metrics.OVERHEAD, "no") == pytest.approx((1, 1.25))
 
 
 def test_an_answer_from_the_cache_is_a_hit_that_saved_its_price(engine: Engine) -> None:

@@ -60,7 +60,7 @@ def test_it_shows_what_is_open_held_and_due() -> None:
 
 def test_it_shows_the_worse_breaker_of_a_route() -> None:
     for kind in ("submit", "outcome"):
-        breaker_store.force(Name("wavespeed", "a/model", kind), "closed")  # type: ignore[arg-type]
+        breaker_store.force(Name("wavespeed", "a/model", kind), "closed")
     breaker_store.force(Name("wavespeed", "a/model", "outcome"), "open")
     health.forget()
     assert scrape()["provider_breaker_state", "wavespeed", "a/model"] == 2

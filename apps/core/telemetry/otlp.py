@@ -1,7 +1,7 @@
 """Sums as OTLP's metrics, and the way to the collector."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import cast
 
@@ -60,7 +60,7 @@ def _metrics(totals: Totals) -> Iterator[Metric]:
             yield Metric(name, instrument.meaning, instrument.unit, _data(instrument, points))
 
 
-def _data(instrument: Instrument, points: list[DataPointT]) -> Sum | Gauge | Histogram:
+def _data(instrument: Instrument, points: Sequence[DataPointT]) -> Sum | Gauge | Histogram:
     cumulative = AggregationTemporality.CUMULATIVE
     if instrument.kind == "counter":
         return Sum([p for p in points if isinstance(p, NumberDataPoint)], cumulative, is_monotonic=True)
