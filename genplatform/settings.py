@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_results",
+    "apps.core",
     "apps.accounts",
     "apps.ledger",
     "apps.catalog",
@@ -327,6 +328,18 @@ WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
     "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
 )
+
+# --- Telemetry --------------------------------------------------------------------------------
+# What the processes of this machine count, in files; all of them share the directory.
+METRICS_DIR: str = env.str("METRICS_DIR", default=str(BASE_DIR / ".run" / "metrics"))
+# Who may read /metrics: whoever knows the token; without one, this machine only and these networks.
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
+METRICS_NETWORKS: list[str] = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
+# A collector's address, http(s)://host:4318: metrics and traces are sent there. None: nothing is sent, no trace made.
+OTEL_EXPORTER_OTLP_ENDPOINT: str = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="").rstrip("/")
+OTEL_EXPORT_INTERVAL_S: float = env.float("OTEL_EXPORT_INTERVAL_S", default=15.0)
+# The share of requests that begin a trace, 0 to 1. Who sends a traceparent decides for itself.
+TRACE_SAMPLE_RATIO: float = env.float("TRACE_SAMPLE_RATIO", default=1.0)
 
 # Where e-mail goes: to the console in development; nowhere in production until somebody says where.
 _EMAIL: dict[str, Any] = env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://")
