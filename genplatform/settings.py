@@ -297,6 +297,13 @@ SEMANTIC_MAX_ERROR: float = env.float("SEMANTIC_MAX_ERROR", default=0.01)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
 JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)
+# Jobs of priority batch that are sent to a provider together, and how long one waits for others; a route may say
+# otherwise.
+BATCH_SIZE: int = env.int("BATCH_SIZE", default=10)
+BATCH_WAIT_S: float = env.float("BATCH_WAIT_S", default=5.0)
+# Such a job has this long. One that has waited so long for a place at its provider waits no more behind others.
+BATCH_DEADLINE_S: int = env.int("BATCH_DEADLINE_S", default=86_400)
+BATCH_AGED_S: int = env.int("BATCH_AGED_S", default=900)
 JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
 # After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
 UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)

@@ -10,11 +10,11 @@ from django.db import IntegrityError, transaction
 from apps.accounts.caller import Caller
 from apps.core import clock, http
 from apps.core.errors import DomainError, InvalidRequest
-from apps.jobs import capacity, leases, plans, settle
+from apps.jobs import capacity, gathering, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import CachePolicy, Flight, JobStatus, Review
+from apps.jobs.states import CachePolicy, Flight, JobStatus, Priority, Review
 from apps.ledger import holds
 
 
@@ -92,9 +92,18 @@ def _take_turns(job: Job, caller: Caller, planned: Plan) -> None:
     except IntegrityError as error:
         if not _is_second(error):
             raise
-        # Woken when the leader ends; at the latest when its own time is over.
-        job.flight, job.due_at = Flight.FOLLOWS, job.deadline_at
+        if job.priority == Priority.INTERACTIVE and _leader_gathers(job):
+            # Whoever waits for an answer does not wait for a batch.
+            job.flight = Flight.ALONE
+        else:
+            # Woken when the leader ends; at the latest when its own time is over.
+            job.flight, job.due_at, job.batch_route = Flight.FOLLOWS, job.deadline_at, None
         _insert(job, caller, planned)
+
+
+def _leader_gathers(job: Job) -> bool:
+    leader = Job.objects.open().filter(team_id=job.team_id, fingerprint=job.fingerprint, flight=Flight.LEADS)
+    return leader.filter(priority=Priority.BATCH).exists()
 
 
 def _is_second(error: IntegrityError) -> bool:
@@ -125,15 +134,16 @@ def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
         amount_usd=planned.upper_bound_usd,
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
-    capacity.check(caller, expected_s=planned.model.expected_s_p50)
-    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING:
+    capacity.check(caller, job.priority, expected_s=planned.model.expected_s_p50)
+    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING and job.batch_route is None:
         leases.ring(job.pk)
 
 
 def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
     at = clock.now()
-    deadline_at = at + timedelta(seconds=settings.JOB_DEADLINE_S)
-    return Job(
+    in_batch = Priority(asked.priority) == Priority.BATCH
+    deadline_at = at + timedelta(seconds=settings.BATCH_DEADLINE_S if in_batch else settings.JOB_DEADLINE_S)
+    job = Job(
         team_id=caller.team_id,
         user_id=caller.user_id,
         status=JobStatus.QUEUED,
@@ -162,6 +172,9 @@ def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None
         due_at=deadline_at if planned.findings else at,
         rung_at=at,
     )
+    if in_batch and not planned.findings:
+        gathering.begin(job)
+    return job
 
 
 def _earlier(caller: Caller, once: Once | None) -> Job | None:
