@@ -181,7 +181,7 @@ class Lines:
             json.dumps(response.get("body")).encode(),
         )
         if answer.status != 200:
-            raise self._refusal(answer)
+            raise _end(self._refusal(answer))
         return Result(Ticket.in_batch(attempt_id, self._ticket), pictures(answer.json()))
 
     def close(self) -> None:
@@ -202,6 +202,13 @@ def pictures(body: dict[str, Any]) -> tuple[Output, ...]:
     if not data:
         raise ProviderError(ErrorKind.BAD_OUTPUT, "finished without a picture")
     return tuple(map(answers.picture, data))
+
+
+def _end(error: ProviderError) -> ProviderError:
+    """A line with an error is the end of its order, whatever it says, and is not billed. Asked for alone it may do."""
+    if error.kind == ErrorKind.CONTENT_REJECTED:
+        return error
+    return ProviderError(ErrorKind.GENERATION_FAILED, error.message)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
