@@ -40,9 +40,6 @@ log = structlog.get_logger(__name__)
 # Handed out at once: as many as one thread fetches within a lease.
 _CHUNK = 10
 _FIRST_POLL_S, _MAX_POLL_S, _POLL_GROWTH = 1.0, 60.0, 1.5
-# After a lost answer: what the provider does not list by then (counted from when nothing could be sent any more) was
-# never ordered.
-_LISTED_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 5.0
 _FORGETFUL_S = 60.0
 
@@ -101,10 +98,11 @@ WITH due AS (
     SELECT j.id FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id
     WHERE a.provider_batch_id = %(batch)s AND a.status = %(status)s AND NOT a.id = ANY(%(seen)s)
       AND j.status = 'running' AND (j.lease_expires_at IS NULL OR j.lease_expires_at <= %(now)s)
-      AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
+      AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s AND j.crashes < %(max_crashes)s
     LIMIT %(chunk)s FOR UPDATE OF j SKIP LOCKED
 ), j AS (
-    UPDATE jobs_job SET lease = gen_random_uuid(), lease_expires_at = %(expires_at)s, due_at = %(expires_at)s
+    UPDATE jobs_job SET lease = gen_random_uuid(), lease_expires_at = %(expires_at)s, due_at = %(expires_at)s,
+        crashes = crashes + (lease_expires_at IS NOT NULL)::int
     FROM due WHERE jobs_job.id = due.id RETURNING jobs_job.*
 )
 SELECT {reads.COLUMNS} FROM j JOIN jobs_attempt a ON a.job_id = j.id ORDER BY j.id, a.number
@@ -379,13 +377,13 @@ def _end(batch: ProviderBatch, status: BatchStatus, *, error: str = "") -> None:
 
 
 def _look_up(batch: ProviderBatch) -> None:
-    """The answer to its order was lost. What is not listed some time after nothing could be sent any more was never
-    ordered. Raises ProviderError."""
+    """The answer to its order was lost. What is not listed as long after nothing could be sent any more as an answer
+    may take was never ordered. Raises ProviderError."""
     ticket = call.find_batch(batch.provider, str(batch.pk))
     if ticket:
         _adopt(batch, ticket, list(Attempt.objects.filter(provider_batch=batch).values_list("pk", flat=True)))
         return
-    certain_at = batch.created_at + timedelta(seconds=settings.JOB_LEASE_S + _LISTED_WITHIN_S)
+    certain_at = batch.created_at + timedelta(seconds=settings.JOB_LEASE_S + settings.PROVIDER_READ_TIMEOUT_S)
     if clock.now() < certain_at:
         _ask_again(batch, _LOOK_AGAIN_S)
         return
@@ -436,8 +434,8 @@ def _each(batch: ProviderBatch, status: AttemptStatus) -> Iterator[tuple[Job, At
     """The jobs of the batch whose attempt is at `status`, each once, a few held at a time."""
     seen: list[uuid.UUID] = []
     while True:
-        values = {"batch": batch.pk, "status": status.value, "seen": seen, "chunk": _CHUNK}
-        jobs = _claimed(_TAKE, values)
+        values = {"batch": batch.pk, "status": status.value, "seen": seen}
+        jobs = _claimed(_TAKE, {**values, "chunk": _CHUNK, "max_crashes": run.MAX_CRASHES})
         if not jobs:
             return
         _hold(batch.pk, ProviderBatch.objects.filter(due_at__isnull=False))
