@@ -21,7 +21,7 @@ from apps.providers.contract import BatchPending, Ticket
 from tests import factories
 from tests.fakes.simulator import wait_until
 from tests.jobs import bells, market
-from tests.jobs.engine import SMALL, Engine
+from tests.jobs.engine import FREE, SMALL, Engine
 
 SINGLE, TOGETHER = Decimal("0.025"), Decimal("0.0125")
 SIZE = 4
@@ -229,7 +229,7 @@ def test_a_job_whose_time_is_over_fails_and_the_platform_pays_what_comes_later(
     engine.time.set(job.deadline_at)
     assert engine.run(job).error_code == "deadline_exceeded"
     ended(engine, batch)
-    assert (engine.fresh(job).cost_usd, engine.absorbed(job)) == (0, TOGETHER)
+    assert (engine.fresh(job).cost_usd, engine.absorbed(job)) == (FREE, TOGETHER)
     assert job.deadline_at - job.created_at == timedelta(seconds=settings.BATCH_DEADLINE_S)
 
 
