@@ -27,7 +27,7 @@ from django.db.models.functions import Coalesce
 
 from apps.core import bell, clock, money, notify, rows
 from apps.core.ids import uuid7
-from apps.jobs import admission, gathering, leases, outcomes, reads, reuse, run, unknowns
+from apps.jobs import admission, gathering, leases, metrics, outcomes, reads, reuse, run, unknowns
 from apps.jobs.models import Attempt, Job, ProviderBatch
 from apps.jobs.states import AttemptStatus, BatchStatus, Billed
 from apps.providers import call, permits, registry
@@ -301,6 +301,7 @@ def _send(batch: ProviderBatch, ordered: Sequence[_Ordered], permit: Permit) -> 
     else:
         _adopt(batch, ticket, [each.attempt.pk for each in ordered])
         _leave(jobs)
+        metrics.sent(batch, [(batch.created_at - job.created_at).total_seconds() for job in jobs])
 
 
 def _not_taken(error: ProviderError) -> ProviderError:

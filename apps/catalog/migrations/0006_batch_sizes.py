@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('catalog', '0004_token_prices_and_quotes'),
+        ('catalog', '0005_excluded_regions'),
     ]
 
     operations = [

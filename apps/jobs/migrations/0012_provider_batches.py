@@ -22,8 +22,7 @@ END $$;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0006_semantic_cache'),
-        ('jobs', '0010_hedged_attempts'),
+        ('jobs', '0011_telemetry'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
