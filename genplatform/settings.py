@@ -272,6 +272,16 @@ ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)
 QUARANTINE_S: int = env.int("QUARANTINE_S", default=7 * 86_400)
 # The operator's CLIP model, by which pictures are compared with their prompts; none: that check is skipped.
 CLIP_MODEL_DIR: str = env.str("CLIP_MODEL_DIR", default="")
+# A vision model that is asked the same instead: any service that speaks OpenAI's chat completions with pictures.
+VISION_JUDGE_URL: str = env.str("VISION_JUDGE_URL", default="")
+VISION_JUDGE_API_KEY: str = env.str("VISION_JUDGE_API_KEY", default="")
+VISION_JUDGE_MODEL: str = env.str("VISION_JUDGE_MODEL", default="gpt-4o-mini")
+VISION_JUDGE_TIMEOUT_S: float = env.float("VISION_JUDGE_TIMEOUT_S", default=20.0)
+# What one judgement costs at most, and what all of a day may cost: the platform pays.
+VISION_JUDGE_USD: Decimal = Decimal(env.str("VISION_JUDGE_USD", default="0.002"))
+VISION_JUDGE_DAILY_USD: Decimal = Decimal(env.str("VISION_JUDGE_DAILY_USD", default="5"))
+# An ONNX file of NudeNet's detector instead of the one in the package `nudenet`, if that is installed.
+NUDENET_MODEL: str = env.str("NUDENET_MODEL", default="")
 # Who signs that a model made a file: PEM files of the operator's, or else a certificate made here at the first run.
 MARK_CERTIFICATE: str = env.str("MARK_CERTIFICATE", default="")
 MARK_PRIVATE_KEY: str = env.str("MARK_PRIVATE_KEY", default="")

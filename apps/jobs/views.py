@@ -178,8 +178,8 @@ class Models(APIView):
 
     @extend_schema(responses={200: schemas.Models, **problems()})
     def get(self, request: Request) -> Response:
-        tier = caller.required(request).tier
-        return Response({"data": [documents.model(each, tier) for each in snapshot.current().offered()]})
+        asker = caller.required(request)
+        return Response({"data": [documents.model(each, asker) for each in snapshot.current().offered()]})
 
 
 def _once(request: Request) -> submit.Once | None:
