@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
 from apps.core import bell, clock, rows
+from apps.core.telemetry import tracing
 from apps.jobs import reads
 from apps.jobs.models import Job
 from apps.jobs.states import Flight, JobStatus, Priority
@@ -134,6 +135,11 @@ def kept(jobs: Sequence[Job]) -> Iterator[None]:
         with _lock:
             for lease in ours:
                 del _held[lease]
+
+
+def step(name: str, job: Job) -> AbstractContextManager[None]:
+    """Around what is done with a job: a span of its trace, and its ids in every line of the log."""
+    return tracing.step(f"job.{name}", job.traceparent, job_id=job.pk, team_id=job.team_id)
 
 
 def claim(job_id: uuid.UUID) -> Job | None:

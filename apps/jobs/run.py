@@ -14,6 +14,7 @@ from django.conf import settings
 from apps.artifacts import store as artifacts
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
+from apps.core.telemetry import tracing
 from apps.jobs import admission, attempts, gathering, hedging, leases, outcomes, reuse
 from apps.jobs.admission import Admitted
 from apps.jobs.models import Attempt, Job
@@ -47,7 +48,8 @@ def run(job_id: uuid.UUID) -> None:
     """Takes the job's next step, if it is due and free."""
     with leases.held(job_id) as job:
         if job:
-            advance(job)
+            with leases.step("run", job):
+                advance(job)
 
 
 def advance(job: Job) -> None:
@@ -231,6 +233,11 @@ def _ticket(attempt: Attempt) -> Ticket:
 def collect(job: Job, attempt: Attempt, result: Result) -> None:
     """Fetches the outputs into our own store."""
     result_at = clock.now()
+    with tracing.span("fetch"):
+        _keep(job, attempt, result, result_at)
+
+
+def _keep(job: Job, attempt: Attempt, result: Result, result_at: datetime) -> None:
     if any(output.flagged for output in result.outputs):
         # Never delivered, nor charged to the user; the provider bills it all the same.
         error = ProviderError(ErrorKind.CONTENT_REJECTED, "The provider flagged its own output as unsafe.")

@@ -17,6 +17,7 @@ from django.db import transaction
 from apps.caching import store as cache
 from apps.caching.store import Hit
 from apps.core import bell, clock, money, notify, rows
+from apps.core.telemetry import tracing
 from apps.jobs import attempts, cached, documents, leases, metrics
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, CachePolicy, CacheTier, Flight, JobStatus
@@ -181,7 +182,7 @@ def _ending(
         "error_retryable": job.error_retryable,
         "attempt_id": accepted.pk if accepted else None,
     }
-    with transaction.atomic(durable=True):
+    with tracing.span("settle", status=status.value), transaction.atomic(durable=True):
         ended = rows.execute(_COMPLETE if accepted else _END, values) > 0
         yield ended
         if ended:
@@ -236,6 +237,7 @@ def announce_to(job: Job) -> None:
         subject_id=job.pk,
         data=documents.brief(job, None, clock.now()),
         url=job.callback_url,
+        traceparent=job.traceparent,
     )
 
 

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from apps.accounts.caller import Caller
 from apps.core import clock, http
 from apps.core.errors import DomainError, InvalidRequest
+from apps.core.telemetry import tracing
 from apps.jobs import capacity, gathering, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
@@ -30,8 +31,12 @@ class Once:
     digest: bytes
 
 
-def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
+def submit(
+    caller: Caller, asked: JobRequest, *, once: Once | None, traceparent: str | None = None
+) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
+
+    `traceparent`: of the trace that the job is to be a part of.
 
     Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused;
     then nothing is stored or held.
@@ -47,6 +52,8 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     job = _new_job(caller, asked, planned, once)
+    job.traceparent = traceparent
+    tracing.note(job_id=str(job.pk), team_id=str(job.team_id))
     try:
         _take_turns(job, caller, planned)
     except IntegrityError:

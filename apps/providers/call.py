@@ -6,7 +6,9 @@ from typing import TypeVar
 
 import structlog
 from django.conf import settings
+from opentelemetry.trace import SpanKind
 
+from apps.core.telemetry import tracing
 from apps.providers import http, metrics, permits, reach, registry
 from apps.providers.contract import (
     Adapter,
@@ -141,10 +143,15 @@ def _batches(adapter: Adapter) -> Batches:
 def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
     """`unexpected` is the kind of an error nobody foresaw: after a submit, it may have been billed."""
     adapter = _adapter(provider)
+    with tracing.span(f"provider.{action}", kind=SpanKind.CLIENT, provider=provider):
+        return _told(provider, action, lambda: call(adapter), unexpected)
+
+
+def _told(provider: str, action: str, call: Callable[[], T], unexpected: ErrorKind) -> T:
     started = time.monotonic()
     kind: ErrorKind | None = None
     try:
-        return call(adapter)
+        return call()
     except ProviderError as error:
         kind = error.kind
         raise
@@ -169,6 +176,7 @@ def _adapter(provider: str) -> Adapter:
 
 def _note(provider: str, action: str, kind: ErrorKind | None, *, took_s: float) -> None:
     """Neither prompts nor keys: what the provider said stays out of the log."""
+    tracing.note(outcome=kind or "ok")
     metrics.CALL.record(took_s, {"provider": provider, "action": action, "error": kind or ""})
     write = log.info if kind else log.debug
     write("provider.called", provider=provider, action=action, error=kind, latency_ms=round(took_s * 1000))
