@@ -61,7 +61,7 @@ app.conf.beat_schedule = {
     "sweep-deliveries": _every(2.0, "webhooks.sweep"),
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
-    "ping-providers": _every(5.0, "providers.ping"),
+    "ping-providers": _every(1.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
     "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),

@@ -51,7 +51,7 @@ def forget() -> None:
 
 
 def _enter(name: Name, token: str) -> int:
-    passed = breaker_store.admit([Wish(name, _LEASE_S)], token=token)
+    passed = breaker_store.admit([Wish(name, _LEASE_S, wary=True)], token=token)
     if isinstance(passed, Refused):
         later_s = min(_LATER_S, passed.wait_ms / 1000)
         raise ProviderError(ErrorKind.CONNECT, f"not asked: {passed.reason}", retry_after_s=later_s)
