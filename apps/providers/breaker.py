@@ -72,8 +72,9 @@ class State:
     """What is remembered of one breaker; JSON in Redis, under these names.
 
     generation: rises with every change of `state`; a result of a call let in under an older one is stale.
+    usual, baseline: the part of the calls that fails, of late and in the long run.
     openings: how often it opened without `calm_s` of peace between. leases: calls that are counted while they last,
-    token → when they are given up. usual, baseline: the part of the calls that fails, of late and in the long run. last: the latest results, "1" for a failure. down: its last ping failed.
+    token → when they are given up. last: the latest results, "1" for a failure. down: its last ping failed.
     """
 
     state: str = "closed"
@@ -219,9 +220,12 @@ def _count(state: State, *, failed: bool, slow: bool, now: int, rules: Rules) ->
 
 def _sign(state: State, now: int, rules: Rules) -> str:
     calls, failures, slow = (sum(kept[index] for kept in state.buckets.values()) for index in range(3))
-    if calls >= rules.min_calls and failures >= rules.failure_rate * calls:
-        if surprise(calls, failures, state.baseline, rules) >= -math.log(rules.window_chance):
-            return "failures"
+    if (
+        calls >= rules.min_calls
+        and failures >= rules.failure_rate * calls
+        and surprise(calls, failures, state.baseline, rules) >= -math.log(rules.window_chance)
+    ):
+        return "failures"
     if calls >= rules.min_calls and slow >= rules.slow_rate * calls:
         return "slow"
     few = calls < rules.min_calls

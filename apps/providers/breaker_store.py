@@ -81,7 +81,8 @@ local function load(key)
         return s
     end
     return {state='closed', forced='', generation=1, since=0, until_=0, reason='', openings=0, successes=0,
-            failures=0, streak=0, streak_at=0, usual=R.usual, baseline=R.usual, last='', down=false, down_until=0, leases={}, buckets={}}
+            failures=0, streak=0, streak_at=0, usual=R.usual, baseline=R.usual, last='', down=false, down_until=0,
+            leases={}, buckets={}}
 end
 
 local function save(key, s)

@@ -21,8 +21,8 @@ from apps.providers.health import is_open
 
 log = structlog.get_logger(__name__)
 
-# Soon after the failures that opened a breaker, then as seldom as its end may still be seen within 20 seconds: an outage
-# of five minutes costs 18 pings beside those failures. Beat looks every second, so that no ping is later than that.
+# Soon after the failures that opened a breaker, then as seldom as its end may still be seen within 20 seconds: an
+# outage of five minutes costs 18 pings beside those failures. Beat looks every second.
 _FIRST_AFTER_S, _EVERY_S = 8.0, 17.0
 # These answers show a provider that is up.
 _UP = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.AUTHENTICATION, ErrorKind.INSUFFICIENT_FUNDS})

@@ -28,9 +28,11 @@ _trusted: dict[str, tuple[int, float]] = {}
 @contextmanager
 def asking(provider: str) -> Iterator[None]:
     """Around one call that asks. Raises ProviderError (connect, nothing sent) while the provider is away."""
-    name, token = Name(provider, "", "reach"), uuid.uuid4().hex
+    name = Name(provider, "", "reach")
     generation, until = _trusted.get(provider, (0, 0.0))
     is_news = time.monotonic() >= until
+    # A process that trusts has no place to give back.
+    token = uuid.uuid4().hex if is_news else ""
     if is_news:
         generation = _enter(name, token)
     try:

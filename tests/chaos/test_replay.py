@@ -1,5 +1,5 @@
-"""Flaky providers, one of them dead for the middle third: hardly a job fails, and the dead one is left alone. In the last
-third they are flakier still, and yet all of them are used."""
+"""Flaky providers, one of them dead for the middle third: hardly a job fails, and the dead one is left alone. In the
+last third they are flakier still, and yet all of them are used."""
 
 import json
 import logging
