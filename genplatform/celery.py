@@ -65,7 +65,7 @@ app.conf.beat_schedule = {
     "measure-routes": _every(15.0, "jobs.measure_routes"),
     "count-ended-jobs": _every(5.0, "jobs.count_ended"),
     "push-metrics": _every(15.0, "ops.push_metrics"),
-    "ping-providers": _every(5.0, "providers.ping"),
+    "ping-providers": _every(1.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
     "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),

@@ -397,6 +397,8 @@ LOGGING: dict[str, Any] = {
 }
 structlog.configure(
     processors=[
+        # What is not shown costs nothing more.
+        structlog.stdlib.filter_by_level,
         *_shared,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],
