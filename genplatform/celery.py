@@ -63,6 +63,7 @@ app.conf.beat_schedule = {
     "measure-routes": _every(15.0, "jobs.measure_routes"),
     "ping-providers": _every(5.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
+    "watch-anomalies": _every(30.0, "ops.watch_anomalies"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
     "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
