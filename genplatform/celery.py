@@ -61,6 +61,8 @@ app.conf.beat_schedule = {
     "sweep-deliveries": _every(2.0, "webhooks.sweep"),
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
+    "count-ended-jobs": _every(5.0, "jobs.count_ended"),
+    "push-metrics": _every(15.0, "ops.push_metrics"),
     "ping-providers": _every(5.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
     "watch-anomalies": _every(30.0, "ops.watch_anomalies"),

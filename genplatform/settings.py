@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_results",
+    "apps.core",
     "apps.accounts",
     "apps.ledger",
     "apps.catalog",
@@ -270,6 +271,16 @@ ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)
 QUARANTINE_S: int = env.int("QUARANTINE_S", default=7 * 86_400)
 # The operator's CLIP model, by which pictures are compared with their prompts; none: that check is skipped.
 CLIP_MODEL_DIR: str = env.str("CLIP_MODEL_DIR", default="")
+# A vision model that is asked the same instead: any service that speaks OpenAI's chat completions with pictures.
+VISION_JUDGE_URL: str = env.str("VISION_JUDGE_URL", default="")
+VISION_JUDGE_API_KEY: str = env.str("VISION_JUDGE_API_KEY", default="")
+VISION_JUDGE_MODEL: str = env.str("VISION_JUDGE_MODEL", default="gpt-4o-mini")
+VISION_JUDGE_TIMEOUT_S: float = env.float("VISION_JUDGE_TIMEOUT_S", default=20.0)
+# What one judgement costs at most, and what all of a day may cost: the platform pays.
+VISION_JUDGE_USD: Decimal = Decimal(env.str("VISION_JUDGE_USD", default="0.002"))
+VISION_JUDGE_DAILY_USD: Decimal = Decimal(env.str("VISION_JUDGE_DAILY_USD", default="5"))
+# An ONNX file of NudeNet's detector instead of the one in the package `nudenet`, if that is installed.
+NUDENET_MODEL: str = env.str("NUDENET_MODEL", default="")
 # Who signs that a model made a file: PEM files of the operator's, or else a certificate made here at the first run.
 MARK_CERTIFICATE: str = env.str("MARK_CERTIFICATE", default="")
 MARK_PRIVATE_KEY: str = env.str("MARK_PRIVATE_KEY", default="")
@@ -317,6 +328,18 @@ WEBHOOK_TIMEOUT_S: float = env.float("WEBHOOK_TIMEOUT_S", default=15.0)
 WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
     "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
 )
+
+# --- Telemetry --------------------------------------------------------------------------------
+# What the processes of this machine count, in files; all of them share the directory.
+METRICS_DIR: str = env.str("METRICS_DIR", default=str(BASE_DIR / ".run" / "metrics"))
+# Who may read /metrics: whoever knows the token; without one, this machine only and these networks.
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
+METRICS_NETWORKS: list[str] = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
+# A collector's address, http(s)://host:4318: metrics and traces are sent there. None: nothing is sent, no trace made.
+OTEL_EXPORTER_OTLP_ENDPOINT: str = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="").rstrip("/")
+OTEL_EXPORT_INTERVAL_S: float = env.float("OTEL_EXPORT_INTERVAL_S", default=15.0)
+# The share of requests that begin a trace, 0 to 1. Who sends a traceparent decides for itself.
+TRACE_SAMPLE_RATIO: float = env.float("TRACE_SAMPLE_RATIO", default=1.0)
 
 # Where e-mail goes: to the console in development; nowhere in production until somebody says where.
 _EMAIL: dict[str, Any] = env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://")

@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.catalog.errors import ModelRefused
 from apps.core import api_errors, money
+from apps.core.telemetry import instruments
 from apps.jobs import leases
 from apps.ops import reference
 from apps.providers.errors import POLICIES
@@ -268,6 +269,16 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
                 assert documented[name][0].strip("`") == (plain or "empty"), name
                 compared += 1
     assert compared >= 20
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    documented = table("reference/metrics.md")
+    assert set(documented) == set(instruments.KNOWN)
+    for name, instrument in instruments.KNOWN.items():
+        labels = ", ".join(f"`{label}`" for label in instrument.labels) or "-"
+        source = "rows" if instrument.rows else "process"
+        expected = [f"`{instrument.exposed}`", instrument.kind, instrument.unit, labels, source]
+        assert documented[name][:5] == expected, name
 
 
 def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:

@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from apps.accounts.models import User
+from apps.accounts.regions import validate_regions
 from apps.catalog import parameters, rules
 from apps.catalog.parameters import CHOICES, LIMITS
 from apps.core import clock, money
@@ -88,6 +89,12 @@ class GenerationModel(Kept):
     )
     licence = models.TextField(blank=True)
     commercial_use = models.BooleanField(default=True)
+    excluded_regions = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_regions],
+        help_text='Where its licence does not allow its use: ISO 3166-1 codes or EU, e.g. ["EU", "GB", "KR"]',
+    )
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Requests from then on are refused")
     successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     routing = models.CharField(

@@ -78,6 +78,7 @@ class ModelInfo:
     cache_ttl_s: int | None
     routes: tuple[RouteInfo, ...]
     routing: str = GenerationModel.Routing.PRIORITY
+    excluded_regions: frozenset[str] = frozenset()
 
     def is_offered(self, at: datetime) -> bool:
         """A model without a priced route is not offered: its cost is unknown, never free."""
@@ -226,4 +227,5 @@ def _model(row: GenerationModel, routes: Iterable[RouteInfo]) -> ModelInfo:
         cache_ttl_s=row.cache_ttl_s,
         routes=tuple(routes),
         routing=row.routing,
+        excluded_regions=frozenset(row.excluded_regions),
     )

@@ -271,7 +271,7 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     ordering = ("-id",)
 
     action_form = _WithReason
-    actions = ("accept", "reject")
+    actions = ("accept", "reject", "take_down")
 
     def has_overrule_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("jobs.change_attempt"))
@@ -283,6 +283,13 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     @admin.action(description="Withdraw what was delivered (needs a reason)", permissions=["overrule"])
     def reject(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
         self._overrule(request, queryset, override.reject, "withdrawn")
+
+    @admin.action(
+        description="Take down: neither it nor what looks like it again (needs a reason)",
+        permissions=["overrule"],
+    )
+    def take_down(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
+        self._overrule(request, queryset, override.take_down, "taken down")
 
     def _overrule(
         self, request: HttpRequest, queryset: QuerySet[Attempt], decide: Callable[..., None], what: str

@@ -4,6 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Literal, cast
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q, Value
@@ -59,6 +60,9 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
+
+    # The trace it belongs to (W3C Trace Context), where traces are made.
+    traceparent = models.CharField(max_length=55, null=True)  # noqa: DJ001 - NULL: none
 
     # What was decided: the model, the priced routes in order, frozen at submit.
     model = models.CharField(max_length=100)
@@ -225,6 +229,9 @@ class Attempt(models.Model):
     quality = models.JSONField(null=True)
     started_at = models.DateTimeField(default=clock.now)
     submitted_at = models.DateTimeField(null=True)
+    # When the provider was seen to be done, and when its outputs were ours.
+    result_at = models.DateTimeField(null=True)
+    fetched_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     # For `unknown` only: when to ask the provider again.
     check_at = models.DateTimeField(null=True)
@@ -275,4 +282,28 @@ class JobEvent(models.Model):
         indexes = [
             # Serves the watch for anomalies: what ended in a minute. Events come in the order of time.
             BrinIndex(fields=["at"], name="event_by_time", pages_per_range=16, autosummarize=True),
+        ]
+
+
+class Uncounted(models.Model):
+    """A job that ended and is in no total yet. Written by a trigger in Postgres, taken by `tally`."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(
+        Job, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+
+
+class Total(models.Model):
+    """What was counted of ended jobs under one combination of an instrument's labels: a counter's sum, or a
+    histogram's sum and the count of each bucket (apps.core.telemetry.instruments)."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=60)
+    labels = ArrayField(models.TextField())
+    numbers = ArrayField(models.FloatField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name", "labels"], name="one_total_per_series"),
         ]

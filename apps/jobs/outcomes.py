@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, notify
-from apps.jobs import admission, attempts, leases, routing, settle
+from apps.jobs import admission, attempts, leases, metrics, routing, settle
 from apps.jobs.admission import Admitted, Found
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed
@@ -48,6 +48,8 @@ def next_attempt(job: Job, past: Sequence[Attempt], *, buy: Callable[[Job, Attem
         generation=admitted.permit.outcome_generation,
     )
     if attempt:
+        if past and past[-1].provider != attempt.provider:
+            metrics.fell_back(job, past[-1])
         buy(job, attempt, admitted)
     else:
         # Somebody who lost the job is buying: look at what became of it.

@@ -61,8 +61,10 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     """
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
-    needs = _requirements(asked)
-    chosen = selection.choose(wanted, tier=caller.tier, model=asked.model, requirements=needs)
+    needs = _requirements(asked, caller)
+    chosen = selection.choose(
+        wanted, tier=caller.tier, region=caller.region, model=asked.model, requirements=needs
+    )
     routes = [*_routes(chosen, asked, caller, prompt)]
     if needs.max_cost_usd is not None:
         # The first is within it, or the model would not have been chosen.
@@ -86,8 +88,20 @@ def honour(caller: Caller, asked: JobRequest, quote_id: uuid.UUID) -> Plan:
     kept = quotes.find(quote_id, user_id=caller.user_id, digest=_digest(asked))
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, kept["params"])
-    model = selection.choose(wanted, tier=caller.tier, model=kept["selection"]["model"]).model
-    offered = {str(route.id) for each in snapshot.current().offered(asked.type) for route in each.routes}
+    commercial = _is_commercial(asked, caller)
+    model = selection.choose(
+        wanted,
+        tier=caller.tier,
+        region=caller.region,
+        model=kept["selection"]["model"],
+        requirements=Requirements(commercial_use=commercial),
+    ).model
+    offered = {
+        str(route.id)
+        for each in snapshot.current().offered(asked.type)
+        if selection.is_licensed(each, caller.region, commercial=commercial)
+        for route in each.routes
+    }
     routes = [route for route in kept["quote"]["routes"] if route["route_id"] in offered]
     if not routes:
         raise QuoteExpired("What was quoted is not offered any more. Ask for a new quote.")
@@ -149,15 +163,19 @@ def _plan(
     )
 
 
-def _requirements(asked: EstimateRequest) -> Requirements:
+def _requirements(asked: EstimateRequest, caller: Caller) -> Requirements:
     needs = asked.requirements
     return Requirements(
         quality=needs.quality,
         content_type=needs.content_type,
         max_cost_usd=None if needs.max_cost_usd is None else Decimal(needs.max_cost_usd),
         max_latency_s=needs.max_latency_s,
-        commercial_use=bool(needs.commercial_use),
+        commercial_use=_is_commercial(asked, caller),
     )
+
+
+def _is_commercial(asked: EstimateRequest, caller: Caller) -> bool:
+    return caller.is_commercial or bool(asked.requirements.commercial_use)
 
 
 def _routes(
@@ -169,9 +187,13 @@ def _routes(
     sent = Wanted(asked.type, prompt, chosen.offer.params)
     for index, name in enumerate(asked.fallback_models):
         field = f"fallback_models[{index}]"
-        licensed = Requirements(commercial_use=bool(asked.requirements.commercial_use))
         fallback = selection.choose(
-            sent, tier=caller.tier, model=name, name_field=field, requirements=licensed
+            sent,
+            tier=caller.tier,
+            region=caller.region,
+            model=name,
+            name_field=field,
+            requirements=Requirements(commercial_use=_is_commercial(asked, caller)),
         )
         yield from _priced(name, fallback.offer.quote.routes)
     if asked.model is None and not asked.fallback_models:

@@ -224,6 +224,7 @@ def _ticket(attempt: Attempt) -> Ticket:
 
 def _collect(job: Job, attempt: Attempt, result: Result) -> None:
     """Fetches the outputs into our own store."""
+    result_at = clock.now()
     if any(output.flagged for output in result.outputs):
         # Never delivered, nor charged to the user; the provider bills it all the same.
         error = ProviderError(ErrorKind.CONTENT_REJECTED, "The provider flagged its own output as unsafe.")
@@ -250,7 +251,8 @@ def _collect(job: Job, attempt: Attempt, result: Result) -> None:
     except (artifacts.StoreUnavailable, http.FetchFailed, http.UnsafeUrl) as error:
         _fetch_later(job, attempt, result, error)
     else:
-        attempts.fetched(job, attempt, result.ticket, [_remembered(artifact) for artifact in kept])
+        outputs = [_remembered(artifact) for artifact in kept]
+        attempts.fetched(job, attempt, result.ticket, outputs, result_at=result_at)
 
 
 def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -> None:

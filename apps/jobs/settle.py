@@ -17,7 +17,7 @@ from django.db import transaction
 from apps.caching import store as cache
 from apps.caching.store import Hit
 from apps.core import bell, clock, money, notify, rows
-from apps.jobs import attempts, cached, documents, leases
+from apps.jobs import attempts, cached, documents, leases, metrics
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, CachePolicy, CacheTier, Flight, JobStatus
 from apps.ledger import holds, usage
@@ -46,6 +46,7 @@ def complete(
                 job.cost_usd = charged
             if attempt.hedged:
                 attempts.check_others(job)
+            metrics.attempt_ended(attempt, AttemptStatus.ACCEPTED)
             # Another model's picture is no answer to who asks for this one again.
             if attempt.model == job.model:
                 _keep(job, cost_usd=charged)

@@ -4,7 +4,7 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import inbound, measure, polls, sweep, unknowns
+from apps.jobs import inbound, measure, polls, sweep, tally, unknowns
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -47,6 +47,11 @@ def sweep_unknown() -> None:
 @shared_task(name="jobs.measure_routes")
 def measure_routes() -> None:
     measure.routes()
+
+
+@shared_task(name="jobs.count_ended")
+def count_ended() -> None:
+    tally.all_of_them()
 
 
 @shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)

@@ -5,7 +5,7 @@ import uuid
 import structlog
 from celery import shared_task
 
-from apps.ops import alerts, announce, mail, notices
+from apps.ops import alerts, announce, mail, metrics, notices
 from apps.ops import reconcile as books
 from apps.ops.anomalies import watch
 from apps.ops.models import Alert
@@ -59,3 +59,8 @@ def send_notice(*, v: int, id: str) -> None:
             subject="ALERT_URLS",
             message=f"A channel did not take a notice in {notices.MAX_ATTEMPTS} attempts: see Operations → Notices.",
         )
+
+
+@shared_task(name="ops.push_metrics")
+def push_metrics() -> None:
+    metrics.push()

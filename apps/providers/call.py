@@ -7,7 +7,7 @@ from typing import TypeVar
 import structlog
 from django.conf import settings
 
-from apps.providers import http, permits, reach, registry
+from apps.providers import http, metrics, permits, reach, registry
 from apps.providers.contract import (
     Adapter,
     Capabilities,
@@ -105,7 +105,7 @@ def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected:
         log.exception("provider.unexpected", provider=provider, action=action)
         raise ProviderError(kind, type(error).__name__) from error
     finally:
-        _note(provider, action, kind, latency_ms=round((time.monotonic() - started) * 1000))
+        _note(provider, action, kind, took_s=time.monotonic() - started)
 
 
 def _adapter(provider: str) -> Adapter:
@@ -119,7 +119,8 @@ def _adapter(provider: str) -> Adapter:
     return adapter
 
 
-def _note(provider: str, action: str, kind: ErrorKind | None, *, latency_ms: int) -> None:
+def _note(provider: str, action: str, kind: ErrorKind | None, *, took_s: float) -> None:
     """Neither prompts nor keys: what the provider said stays out of the log."""
+    metrics.CALL.record(took_s, {"provider": provider, "action": action, "error": kind or ""})
     write = log.info if kind else log.debug
-    write("provider.called", provider=provider, action=action, error=kind, latency_ms=latency_ms)
+    write("provider.called", provider=provider, action=action, error=kind, latency_ms=round(took_s * 1000))

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, http
-from apps.webhooks import emit, endpoints, signing
+from apps.webhooks import emit, endpoints, metrics, signing
 from apps.webhooks.models import Delivery, DeliveryAttempt
 
 MAX_RESPONSE_BYTES: Final = 4096
@@ -71,6 +71,7 @@ def record(delivery: Delivery, outcome: Outcome) -> None:
             )
             if status == Delivery.Status.DISABLED and delivery.endpoint_id:
                 endpoints.stop(delivery.endpoint_id)
+    metrics.attempted(status, outcome.latency_ms / 1000)
 
 
 def _claim(delivery: Delivery) -> bool:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +33,7 @@ from apps.ops import alerts, bills, mail
 from apps.ops.models import Alert, Baseline, Bill, BillLine, Email, Notice, Silence
 from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent, Provider
-from apps.validation.models import PolicyList, QualityStandard, Takedown
+from apps.validation.models import JudgeDay, PolicyList, QualityStandard, Takedown
 from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event
 from tests import factories
 
@@ -249,6 +249,9 @@ make: dict[type[Model], Callable[[int], Any]] = {
     QualityStandard: lambda i: QualityStandard.objects.create(model=f"model-{i}", min_technical=0.3),
     PolicyList: lambda i: PolicyList.objects.create(
         name=f"list {i}", action="block", category="c", terms="bomb"
+    ),
+    JudgeDay: lambda i: JudgeDay.objects.create(
+        day=date(2026, 3, 1) + timedelta(days=i), asked=i, spent_usd=Decimal(i)
     ),
     Takedown: lambda i: Takedown.objects.create(sha256=f"{i:064x}", reason=f"order {i}"),
     Endpoint: lambda i: Endpoint.objects.create(team=factories.team(), url=f"https://example.com/{i}"),

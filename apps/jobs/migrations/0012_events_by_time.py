@@ -7,7 +7,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0010_hedged_attempts'),
+        ('jobs', '0011_telemetry'),
     ]
 
     operations = [
