@@ -67,6 +67,7 @@ app.conf.beat_schedule = {
     "push-metrics": _every(15.0, "ops.push_metrics"),
     "ping-providers": _every(1.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
+    "watch-anomalies": _every(30.0, "ops.watch_anomalies"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
     "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),

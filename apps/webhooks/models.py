@@ -17,6 +17,8 @@ class EventType(models.TextChoices):
     JOB_FAILED = "job.failed", "A job ended without one"
     JOB_CANCELED = "job.canceled", "A job ended as its user asked"
     BUDGET_WARNING = "budget.warning", "A threshold of a budget was passed"
+    SPEND_WARNING = "spend.warning", "A user of the team spends far more a minute than is usual"
+    QUALITY_WARNING = "quality.warning", "The quality of a model that the team uses has fallen"
 
 
 def _every_type() -> list[str]:
