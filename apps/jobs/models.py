@@ -55,6 +55,9 @@ class Job(models.Model):
     callback_url = models.TextField(default="")
     priority = models.CharField(max_length=11, choices=Priority, default=Priority.INTERACTIVE)
     cache = models.CharField(max_length=9, choices=CachePolicy, default=CachePolicy.ACCOUNT)
+    # The batch it is an item of, which knows it by its `custom_id`.
+    batch_id = models.UUIDField(null=True)
+    custom_id = models.CharField(max_length=255, default="", db_default="")
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
@@ -155,10 +158,14 @@ class Job(models.Model):
                 name="job_follower",
                 condition=Q(flight=Flight.FOLLOWS, status=JobStatus.QUEUED),
             ),
-            # Serves the concurrency limit.
+            # Serves the concurrency limit, and that of open jobs, in which the items of batches do not count.
             models.Index(
-                fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)
+                fields=["user", "status", "batch_id", "id"],
+                name="job_open_by_user",
+                condition=Q(due_at__isnull=False),
             ),
+            # Serves the items of a batch, in their order.
+            models.Index(fields=["batch_id", "id"], name="job_of_batch", condition=Q(batch_id__isnull=False)),
         ]
 
     def __str__(self) -> str:
