@@ -149,8 +149,6 @@ def _job(caller: Caller, value: Any, read: _Read) -> Job:
     job, _ = submit.prepare(caller, item, deadline_at=read.batch.expires_at)
     read.names.add(item.custom_id)
     job.batch_id, job.custom_id = read.batch.pk, item.custom_id
-    # Nobody is rung for each: the sweep finds them.
-    job.rung_at = None
     return job
 
 

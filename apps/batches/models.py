@@ -60,16 +60,16 @@ class Batch(models.Model):
     class Meta:
         verbose_name_plural = "batches"
         constraints = [
-            models.CheckConstraint(condition=Q(status__in=BatchStatus.values), name="batch_status_known"),
+            models.CheckConstraint(condition=Q(status__in=BatchStatus.values), name="status_of_batch_known"),
             models.CheckConstraint(
                 condition=Q(status__in=OPEN, finished_at__isnull=True)
                 | (~Q(status__in=OPEN) & Q(finished_at__isnull=False)),
-                name="batch_ended_iff_finished_at",
+                name="ended_batch_has_finished_at",
             ),
             models.CheckConstraint(
                 condition=Q(total__gte=F("completed") + F("failed") + F("canceled") + F("expired"))
                 & Q(completed__gte=F("cached")),
-                name="batch_counts_add_up",
+                name="counts_of_batch_add_up",
             ),
             models.UniqueConstraint(
                 fields=["user", "idempotency_key"],

@@ -68,7 +68,7 @@ class BatchPage(BaseModel):
 class BatchProblem(Problem):
     """Of `batch_invalid` the errors say in which line."""
 
-    errors: list[LineError | FieldError] | None = None  # type: ignore[assignment]  # wider than of other problems
+    errors: list[LineError | FieldError] | None = None
 
 
 class ItemResult(BaseModel):

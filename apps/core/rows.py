@@ -1,6 +1,7 @@
 """Rows without the ORM's general path, which costs more than the query: for the hot path only."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import cache
@@ -12,6 +13,7 @@ from django.db.models.base import ModelState
 Row = TypeVar("Row", bound=models.Model)
 _CHUNK = 65_536
 # What has a meaning of its own in a line of COPY.
+_SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -77,6 +79,14 @@ def columns(model: type[models.Model], of: str) -> str:
     return ", ".join(f'{of}."{field.column}"' for field in model._meta.concrete_fields)
 
 
+def new(model: type[Row], /, **values: Any) -> Row:
+    """An unsaved row with these `values` by attribute (`team_id`, not `team`), and the defaults of the others."""
+    row = model.__new__(model)
+    row._state = ModelState()
+    row.__dict__ |= {name: default() for name, default in _defaults(model) if name not in values} | values
+    return row
+
+
 def make(model: type[Row], values: Sequence[Any]) -> Row:
     """The row of `model` whose columns have these values, as read from the database. No signals."""
     row = model.__new__(model)
@@ -85,6 +95,11 @@ def make(model: type[Row], values: Sequence[Any]) -> Row:
     for (name, convert), value in zip(_fields(model), values, strict=True):
         row.__dict__[name] = convert(value) if convert and value is not None else value
     return row
+
+
+@cache
+def _defaults(model: type[models.Model]) -> list[tuple[str, Callable[[], Any]]]:
+    return [(field.attname, field.get_default) for field in model._meta.concrete_fields]
 
 
 @cache
@@ -101,23 +116,24 @@ def _values(row: models.Model) -> dict[str, Any]:
     """By attribute: what the driver is given. It knows all our types but JSON."""
     given = row.__dict__
     return {
-        name: json.dumps(given[name]) if read and given[name] is not None else given[name]
+        name: _json(given[name]) if read and given[name] is not None else given[name]
         for name, read in _fields(type(row))
     }
 
 
+def _json(value: Any) -> str:
+    """Most JSON columns of most rows are empty."""
+    return json.dumps(value) if value or not isinstance(value, dict | list) else repr(value)
+
+
 def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return r"\N"
-        case bytes() | memoryview():
-            return rf"\\x{value.hex()}"
-        case date():
-            return value.isoformat()
-        case str():
-            return str(value).translate(_ESCAPES)
-        case _:
-            return str(value)
+    if value is None:
+        return r"\N"
+    if isinstance(value, str):
+        return str(value).translate(_ESCAPES) if _SPECIAL.search(value) else str(value)
+    if isinstance(value, bytes):
+        return rf"\\x{value.hex()}"
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 @cache

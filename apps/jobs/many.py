@@ -48,8 +48,8 @@ FROM jobs_staged WHERE status = 'queued' ORDER BY id
 _SUMS = "SELECT count(*), COALESCE(sum(estimated_cost_usd), 0) FROM jobs_staged"
 _DROP = "DELETE FROM jobs_staged WHERE id = ANY(%(ids)s::uuid[])"
 _COLUMNS = ", ".join(f'"{field.column}"' for field in Job._meta.concrete_fields)
-_CHANGED = {"flight": "'follows'", "due_at": "deadline_at"}
-_FOLLOWING = ", ".join(_CHANGED.get(field.column, f'"{field.column}"') for field in Job._meta.concrete_fields)
+_CHANGED = {'"flight"': "'follows'", '"due_at"': "deadline_at", '"batch_route"': "NULL"}
+_FOLLOWING = ", ".join(_CHANGED.get(name, name) for name in _COLUMNS.split(", "))
 _INSERT = f"""
 INSERT INTO jobs_job ({_COLUMNS}) SELECT {_COLUMNS} FROM jobs_staged ORDER BY id
 ON CONFLICT (team_id, fingerprint) WHERE flight = 'leads' AND due_at IS NOT NULL DO NOTHING

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
-from apps.core import clock, http
+from apps.core import clock, http, rows
 from apps.core.errors import DomainError, InvalidRequest
 from apps.jobs import capacity, leases, plans, settle
 from apps.jobs.models import Job
@@ -146,7 +146,8 @@ def _new_job(
 ) -> Job:
     at = clock.now()
     deadline_at = deadline_at or at + timedelta(seconds=settings.JOB_DEADLINE_S)
-    return Job(
+    return rows.new(
+        Job,
         team_id=caller.team_id,
         user_id=caller.user_id,
         status=JobStatus.QUEUED,

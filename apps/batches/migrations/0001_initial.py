@@ -86,15 +86,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['in_progress', 'canceling', 'completed', 'canceled', 'expired'])), name='batch_status_known'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['in_progress', 'canceling', 'completed', 'canceled', 'expired'])), name='status_of_batch_known'),
         ),
         migrations.AddConstraint(
             model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', True), ('status__in', ('in_progress', 'canceling'))), models.Q(models.Q(('status__in', ('in_progress', 'canceling')), _negated=True), ('finished_at__isnull', False)), _connector='OR'), name='batch_ended_iff_finished_at'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', True), ('status__in', ('in_progress', 'canceling'))), models.Q(models.Q(('status__in', ('in_progress', 'canceling')), _negated=True), ('finished_at__isnull', False)), _connector='OR'), name='ended_batch_has_finished_at'),
         ),
         migrations.AddConstraint(
             model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(('total__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('completed'), '+', models.F('failed')), '+', models.F('canceled')), '+', models.F('expired'))), ('completed__gte', models.F('cached'))), name='batch_counts_add_up'),
+            constraint=models.CheckConstraint(condition=models.Q(('total__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('completed'), '+', models.F('failed')), '+', models.F('canceled')), '+', models.F('expired'))), ('completed__gte', models.F('cached'))), name='counts_of_batch_add_up'),
         ),
         migrations.AddConstraint(
             model_name='batch',
