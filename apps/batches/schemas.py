@@ -1,7 +1,7 @@
 """The shapes of the answers, for the OpenAPI document. The documents themselves are built in `documents`."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -31,7 +31,7 @@ class Batch(BaseModel):
     """Amounts are decimal text in USD, times ISO 8601 in UTC. `progress`: the part of the items that has ended."""
 
     id: str
-    status: Literal["in_progress", "canceling", "completed", "canceled", "expired"]
+    status: str
     progress: float
     counts: Counts
     estimated_cost_usd: str
@@ -72,11 +72,11 @@ class BatchProblem(Problem):
 
 
 class ItemResult(BaseModel):
-    """A line of the results. `error`: of a job that failed; `errors`: of a line that became no job."""
+    """A line of the results. `status`: of the job, or refused. `error`: of a job that failed; `errors`: of a line that became no job."""
 
     custom_id: str | None
     job_id: str | None
-    status: Literal["completed", "failed", "canceled", "refused"]
+    status: str
     cached: bool
     cost_usd: str
     outputs: list[Output]

@@ -25,9 +25,9 @@ class Options(Strict):
     callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     metadata: Metadata = {}
     partial: bool = False
-    completion_window: (
-        Annotated[str, Field(pattern=r"^([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h$", description="1h to 168h")]
-    ) = "24h"
+    completion_window: Annotated[
+        str, Field(pattern=r"^([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h$", description="1h to 168h")
+    ] = "24h"
 
 
 class Form(Options):
