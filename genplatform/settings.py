@@ -11,6 +11,7 @@ from typing import Any
 import environ
 import structlog
 
+from apps.core.telemetry import logs, tracing
 from genplatform.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,6 +41,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_results",
+    "apps.core",
     "apps.accounts",
     "apps.ledger",
     "apps.catalog",
@@ -271,6 +273,16 @@ ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)
 QUARANTINE_S: int = env.int("QUARANTINE_S", default=7 * 86_400)
 # The operator's CLIP model, by which pictures are compared with their prompts; none: that check is skipped.
 CLIP_MODEL_DIR: str = env.str("CLIP_MODEL_DIR", default="")
+# A vision model that is asked the same instead: any service that speaks OpenAI's chat completions with pictures.
+VISION_JUDGE_URL: str = env.str("VISION_JUDGE_URL", default="")
+VISION_JUDGE_API_KEY: str = env.str("VISION_JUDGE_API_KEY", default="")
+VISION_JUDGE_MODEL: str = env.str("VISION_JUDGE_MODEL", default="gpt-4o-mini")
+VISION_JUDGE_TIMEOUT_S: float = env.float("VISION_JUDGE_TIMEOUT_S", default=20.0)
+# What one judgement costs at most, and what all of a day may cost: the platform pays.
+VISION_JUDGE_USD: Decimal = Decimal(env.str("VISION_JUDGE_USD", default="0.002"))
+VISION_JUDGE_DAILY_USD: Decimal = Decimal(env.str("VISION_JUDGE_DAILY_USD", default="5"))
+# An ONNX file of NudeNet's detector instead of the one in the package `nudenet`, if that is installed.
+NUDENET_MODEL: str = env.str("NUDENET_MODEL", default="")
 # Who signs that a model made a file: PEM files of the operator's, or else a certificate made here at the first run.
 MARK_CERTIFICATE: str = env.str("MARK_CERTIFICATE", default="")
 MARK_PRIVATE_KEY: str = env.str("MARK_PRIVATE_KEY", default="")
@@ -298,6 +310,13 @@ SEMANTIC_MAX_ERROR: float = env.float("SEMANTIC_MAX_ERROR", default=0.01)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
 JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)
+# Jobs of priority batch that are sent to a provider together, and how long one waits for others; a route may say
+# otherwise.
+BATCH_SIZE: int = env.int("BATCH_SIZE", default=10)
+BATCH_WAIT_S: float = env.float("BATCH_WAIT_S", default=5.0)
+# Such a job has this long. One that has waited so long for a place at its provider waits no more behind others.
+BATCH_DEADLINE_S: int = env.int("BATCH_DEADLINE_S", default=86_400)
+BATCH_AGED_S: int = env.int("BATCH_AGED_S", default=900)
 JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
 # After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
 UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)
@@ -319,6 +338,18 @@ WEBHOOK_RETRY_DELAYS_S: list[int] = env.list(
     "WEBHOOK_RETRY_DELAYS_S", cast=int, default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 135_000]
 )
 
+# --- Telemetry --------------------------------------------------------------------------------
+# What the processes of this machine count, in files; all of them share the directory.
+METRICS_DIR: str = env.str("METRICS_DIR", default=str(BASE_DIR / ".run" / "metrics"))
+# Who may read /metrics: whoever knows the token; without one, this machine only and these networks.
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
+METRICS_NETWORKS: list[str] = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
+# A collector's address, http(s)://host:4318: metrics and traces are sent there. None: nothing is sent, no trace made.
+OTEL_EXPORTER_OTLP_ENDPOINT: str = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="").rstrip("/")
+OTEL_EXPORT_INTERVAL_S: float = env.float("OTEL_EXPORT_INTERVAL_S", default=15.0)
+# The share of requests that begin a trace, 0 to 1. Who sends a traceparent decides for itself.
+TRACE_SAMPLE_RATIO: float = env.float("TRACE_SAMPLE_RATIO", default=1.0)
+
 # Where e-mail goes: to the console in development; nowhere in production until somebody says where.
 _EMAIL: dict[str, Any] = env.email_url("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://")
 EMAIL_BACKEND: str = _EMAIL["EMAIL_BACKEND"]
@@ -334,7 +365,13 @@ DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="genplatform@localhost")
 
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-_shared: list[Any] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
+_shared: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    tracing.mark,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _timestamp,
+]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -344,6 +381,7 @@ LOGGING: dict[str, Any] = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                logs.without_rows,
                 structlog.processors.JSONRenderer(),
             ],
             "foreign_pre_chain": _shared,
@@ -360,7 +398,6 @@ LOGGING: dict[str, Any] = {
 }
 structlog.configure(
     processors=[
-        structlog.contextvars.merge_contextvars,
         *_shared,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],

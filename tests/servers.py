@@ -51,6 +51,7 @@ def _start_what_is_missing() -> None:
         atexit.register(server.stop)
         os.environ[name] = server.url
     os.environ.setdefault("ARTIFACT_STORAGE_OPTIONS", f'{{"location": "{directory}/artifacts"}}')
+    os.environ.setdefault("METRICS_DIR", f"{directory}/metrics")
 
 
 def _separate_redis_databases() -> None:

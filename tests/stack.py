@@ -133,7 +133,7 @@ def _own_redis(run: Path, cleanup: ExitStack) -> embedded.Server:
 
 def _environment(run: Path, own: Mapping[str, str]) -> dict[str, str]:
     """What `make up` would give its processes, on free ports, small, and apart from this test process."""
-    shared = ("BROKER_URL", "CACHE_REDIS_URL", "ARTIFACT_STORAGE_OPTIONS", "PUBLIC_URL")
+    shared = ("BROKER_URL", "CACHE_REDIS_URL", "ARTIFACT_STORAGE_OPTIONS", "METRICS_DIR", "PUBLIC_URL")
     given = {
         name: value
         for name, value in os.environ.items()

@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.catalog.errors import ModelRefused
 from apps.core import api_errors, money
+from apps.core.telemetry import instruments
 from apps.jobs import leases
 from apps.ops import reference
 from apps.providers.errors import POLICIES
@@ -73,11 +74,16 @@ def test_foreign_keys_point_down(model: type[Model]) -> None:
 def rung() -> dict[str, str]:
     """Task → queue, of every ring in the code."""
     found = dict(leases._QUEUE)
+    assert found.keys() == leases._BATCH_QUEUE.keys()
+    assert set(leases._BATCH_QUEUE.values()) <= set(QUEUES)
     for path, tree in modules("apps"):
         for call in calls(tree, "bell.ring"):
             if isinstance(call.args[0], ast.Constant):
                 queue = next(word.value for word in call.keywords if word.arg == "queue")
-                found[str(call.args[0].value)] = str(getattr(queue, "value", ""))
+                # One of two, or the one.
+                ends = [queue.body, queue.orelse] if isinstance(queue, ast.IfExp) else [queue]
+                assert {str(getattr(end, "value", "")) for end in ends} <= set(QUEUES), path
+                found[str(call.args[0].value)] = str(getattr(ends[0], "value", ""))
             else:
                 # A name instead of a task: only where the two tasks of a job are chosen from.
                 assert path == Path("apps/jobs/leases.py"), path
@@ -268,6 +274,16 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
                 assert documented[name][0].strip("`") == (plain or "empty"), name
                 compared += 1
     assert compared >= 20
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    documented = table("reference/metrics.md")
+    assert set(documented) == set(instruments.KNOWN)
+    for name, instrument in instruments.KNOWN.items():
+        labels = ", ".join(f"`{label}`" for label in instrument.labels) or "-"
+        source = "rows" if instrument.rows else "process"
+        expected = [f"`{instrument.exposed}`", instrument.kind, instrument.unit, labels, source]
+        assert documented[name][:5] == expected, name
 
 
 def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:

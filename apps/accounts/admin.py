@@ -50,7 +50,8 @@ class UserAdmin(BaseUserAdmin, ModelAdmin):
 
 @admin.register(Team)
 class TeamAdmin(ModelAdmin):
-    list_display = ("name", "created_at")
+    list_display = ("name", "region", "is_commercial", "created_at")
+    list_filter = ("is_commercial",)
     search_fields = ("name",)
     readonly_fields = ("created_at",)
 

@@ -48,6 +48,9 @@ class Caller:
     is_team_admin: bool
     tier: Limits
     key_expires_at: datetime | None
+    # Of the team: its country (ISO 3166-1, empty if not known), and whether all it makes is for commercial use.
+    region: str = ""
+    is_commercial: bool = False
 
 
 def of(request: Request) -> Caller | None:
@@ -96,20 +99,22 @@ def _remember(digest: bytes, at: datetime, caller: Caller | None) -> None:
 def _look_up(digest: bytes) -> Caller | None:
     key = (
         ApiKey.objects.filter(digest=digest, revoked_at=None, user__is_active=True)
-        .select_related("user__tier")
+        .select_related("user__tier", "user__team")
         .first()
     )
-    if key is None or key.user.team_id is None or key.user.tier is None:
+    if key is None or key.user.team is None or key.user.tier is None:
         return None
     return Caller(
         user_id=key.user_id,
-        team_id=key.user.team_id,
+        team_id=key.user.team.pk,
         key_id=key.id,
         scopes=frozenset(key.scopes),
         timezone=key.user.timezone,
         is_team_admin=key.user.is_team_admin,
         tier=_limits(key.user.tier),
         key_expires_at=key.expires_at,
+        region=key.user.team.region,
+        is_commercial=key.user.team.is_commercial,
     )
 
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from apps.accounts.regions import validate_country
 from apps.core import clock, money
 from apps.core.ids import uuid7
 
@@ -91,6 +92,17 @@ class Team(models.Model):
         default="UTC",
         validators=[validate_timezone],
         help_text="The team budget's month begins here",
+    )
+    region = models.CharField(
+        max_length=2,
+        blank=True,
+        default="",
+        validators=[validate_country],
+        help_text="Its country, e.g. DE. Without it no model is used whose licence leaves regions out",
+    )
+    is_commercial = models.BooleanField(
+        default=False,
+        help_text="All it makes is for commercial use: only models whose licence allows that",
     )
     semantic_cache = models.CharField(
         max_length=6,

@@ -50,7 +50,7 @@ class BatchAdmin(HistoryAdmin):
             },
         ),
         ("Request", {"classes": ["tab"], "fields": ("metadata", "callback_url", "idempotency_key")}),
-        ("Money", {"classes": ["tab"], "fields": ("cost", "held", "estimated", "saved")}),
+        ("Money", {"classes": ["tab"], "fields": (("estimated", "saved"),)}),
         (
             "Times",
             {

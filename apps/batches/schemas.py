@@ -72,7 +72,8 @@ class BatchProblem(Problem):
 
 
 class ItemResult(BaseModel):
-    """A line of the results. `status`: of the job, or refused. `error`: of a job that failed; `errors`: of a line that became no job."""
+    """A line of the results. `status`: of the job, or refused. `error`: of a job that failed; `errors`: of a line that
+    became no job."""
 
     custom_id: str | None
     job_id: str | None

@@ -1,16 +1,25 @@
 """Ops' pages of the cache. Deleting results purges them: the next request like them is generated again."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from apps.caching import store
 from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.core.admin import HistoryAdmin, ModelAdmin, Since, WordFilter, badge, usd
+
+
+class _WithPrompt(ActionForm):
+    """Erasure of what nobody finds by its id: the prompt as the user wrote it."""
+
+    prompt = forms.CharField(required=False, max_length=10_000, label="Prompt")
 
 
 @admin.register(CachedResult)
@@ -24,8 +33,45 @@ class CachedResultAdmin(HistoryAdmin):
     ordering = ("-id",)
     fields = ("team", "model", "source_id", "cost", "files", "key", "created_at", "expires_at")
 
+    action_form = _WithPrompt
+    actions = ("purge_like", "purge_model", "purge_team")
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return ModelAdmin.has_delete_permission(self, request, obj)
+
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        return self.has_delete_permission(request)
+
+    @admin.action(
+        description="Purge their prompts (or the one given), in any rewording", permissions=["purge"]
+    )
+    def purge_like(self, request: HttpRequest, chosen: QuerySet[CachedResult]) -> None:
+        given = request.POST.get("prompt", "").strip()
+        self._purge(request, chosen, "the prompt", lambda result: {"prompt": given or result.prompt})
+
+    @admin.action(description="Purge all of their team and model", permissions=["purge"])
+    def purge_model(self, request: HttpRequest, chosen: QuerySet[CachedResult]) -> None:
+        self._purge(request, chosen, "the model", lambda result: {"model": result.model})
+
+    @admin.action(description="Purge all of their team", permissions=["purge"])
+    def purge_team(self, request: HttpRequest, chosen: QuerySet[CachedResult]) -> None:
+        self._purge(request, chosen, "everything", lambda _: {})
+
+    def _purge(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[CachedResult],
+        what: str,
+        of: Callable[[CachedResult], dict[str, Any]],
+    ) -> None:
+        """What each chosen result stands for, in its team. Who did it is in the history of the result, though it is
+        gone; the words of a prompt are not: they are the user's."""
+        count = 0
+        for result in chosen.select_related("team"):
+            purged = store.purge(team_id=result.team_id, **of(result))
+            self.log_change(request, result, f"purged {what} of {result.team}: {purged} results")
+            count += purged
+        self.message_user(request, f"{count} results purged")
 
     @admin.display(description="cost", ordering="cost_usd")
     def cost(self, result: CachedResult) -> str:

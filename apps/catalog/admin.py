@@ -66,7 +66,7 @@ class StatsInline(HistoryInline):
 @admin.register(GenerationModel)
 class GenerationModelAdmin(KeptAdmin):
     list_display = ("slug", "kind", "quality", "version", "routing", "active", "retired_at", "managed")
-    list_filter = ("kind", "active", "managed")
+    list_filter = ("kind", "active", "commercial_use", "managed")
     search_fields = ("slug", "name")
     ordering = ("kind", "quality")
     autocomplete_fields = ("successor",)

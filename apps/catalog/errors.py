@@ -19,6 +19,10 @@ class ModelNotAllowed(ModelRefused):
     code, status, title = "model_not_allowed", 403, "The tier does not allow this model"
 
 
+class ModelNotLicensed(ModelRefused):
+    code, status, title = "model_not_licensed", 422, "The licence of the model does not allow this use"
+
+
 class ModelRetired(ModelRefused):
     code, status, title = "model_retired", 410, "The model is retired"
 

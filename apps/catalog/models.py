@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from apps.accounts.models import User
+from apps.accounts.regions import validate_regions
 from apps.catalog import parameters, rules
 from apps.catalog.parameters import CHOICES, LIMITS
 from apps.core import clock, money
@@ -88,6 +89,12 @@ class GenerationModel(Kept):
     )
     licence = models.TextField(blank=True)
     commercial_use = models.BooleanField(default=True)
+    excluded_regions = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_regions],
+        help_text='Where its licence does not allow its use: ISO 3166-1 codes or EU, e.g. ["EU", "GB", "KR"]',
+    )
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Requests from then on are refused")
     successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     routing = models.CharField(
@@ -150,11 +157,27 @@ class Route(Kept):
         validators=[MinValueValidator(Decimal(0))],
         help_text="The most that a second order may cost; empty: what the job's hold allows",
     )
+    batch_size = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(50_000)],
+        help_text="Jobs of priority batch that are sent together at most; empty: the platform's default",
+    )
+    batch_wait_s = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="How long such a job waits for others, seconds; empty: the platform's default",
+    )
     active = models.BooleanField(default=True)
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(weight__gte=1), name="route_weight_is_positive"),
+            models.CheckConstraint(
+                condition=models.Q(batch_size__isnull=True) | models.Q(batch_size__gte=1),
+                name="route_batch_size_is_positive",
+            ),
             models.UniqueConstraint(
                 fields=["model", "provider", "provider_model"], name="route_is_unique_for_its_model"
             ),

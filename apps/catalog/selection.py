@@ -10,9 +10,17 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from apps.accounts import regions
 from apps.accounts.caller import Limits
 from apps.catalog import pricing, snapshot
-from apps.catalog.errors import ModelNotAllowed, ModelNotFound, ModelRefused, ModelRetired, RequirementsNotMet
+from apps.catalog.errors import (
+    ModelNotAllowed,
+    ModelNotFound,
+    ModelNotLicensed,
+    ModelRefused,
+    ModelRetired,
+    RequirementsNotMet,
+)
 from apps.catalog.models import Price
 from apps.catalog.snapshot import Catalog, ModelInfo, RouteInfo
 from apps.core import clock, money
@@ -30,11 +38,12 @@ _LEAST_RATE = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be made: `params` as given, neither checked nor filled in."""
+    """What is to be made: `params` as given, neither checked nor filled in. `batch`: priced as made in a batch."""
 
     kind: str
     prompt: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ def choose(
     wanted: Wanted,
     *,
     tier: Limits,
+    region: str = "",
     model: str | None = None,
     requirements: Requirements = NONE,
     name_field: str = "model",
@@ -97,14 +107,18 @@ def choose(
 
     A quality that is only implied (by the content type, or by nothing) is lowered to the best that the tier allows; one
     that is asked for is not. A tier that prefers the cheapest implies none.
+    `region`: the country that it is made for, ISO 3166-1, empty if not known.
     `name_field`: where the request names `model`, for the refusal.
-    Raises ModelNotFound, ModelRetired, ModelNotAllowed or RequirementsNotMet, each with alternatives, or
-    InvalidRequest if none of the models meant takes the parameters.
+    Raises ModelNotFound, ModelRetired, ModelNotAllowed, ModelNotLicensed or RequirementsNotMet, each with
+    alternatives, or InvalidRequest if none of the models meant takes the parameters.
     """
     catalog = snapshot.current()
-    allowed = [offered for offered in catalog.offered(wanted.kind) if is_allowed(offered, tier)]
+    offered = catalog.offered(wanted.kind)
+    allowed = [each for each in offered if is_allowed(each, tier) and is_licensed(each, region)]
     if model is not None:
-        found = _named(catalog, model, kind=wanted.kind, tier=tier, allowed=allowed, name_field=name_field)
+        found = _named(
+            catalog, model, kind=wanted.kind, tier=tier, region=region, allowed=allowed, name_field=name_field
+        )
         return _of_named(found, _fitting(catalog, allowed, wanted), wanted, requirements)
     if not allowed:
         raise _none_allowed(catalog, wanted.kind)
@@ -118,6 +132,15 @@ def is_allowed(model: ModelInfo, tier: Limits) -> bool:
     )
 
 
+def is_licensed(model: ModelInfo, region: str, *, commercial: bool = False) -> bool:
+    """Whether its licence allows that use. Where the region is not known, one that leaves regions out does not."""
+    if commercial and not model.commercial_use:
+        return False
+    if not model.excluded_regions:
+        return True
+    return bool(region) and not regions.includes(model.excluded_regions, region)
+
+
 def timing(model: ModelInfo, route_id: object = None) -> Timing:
     """How long a result takes by the route, or by the first one."""
     route = next((route for route in model.routes if route.id == route_id), model.routes[0])
@@ -128,7 +151,14 @@ def timing(model: ModelInfo, route_id: object = None) -> Timing:
 
 
 def _named(
-    catalog: Catalog, slug: str, *, kind: str, tier: Limits, allowed: Sequence[ModelInfo], name_field: str
+    catalog: Catalog,
+    slug: str,
+    *,
+    kind: str,
+    tier: Limits,
+    region: str,
+    allowed: Sequence[ModelInfo],
+    name_field: str,
 ) -> ModelInfo:
     """The model of that name. Raises a refusal that names others."""
 
@@ -149,6 +179,9 @@ def _named(
         raise refuse(ModelNotAllowed, why)
     if not is_allowed(found, tier):
         raise refuse(ModelNotAllowed, f"The tier does not allow {slug}")
+    if not is_licensed(found, region):
+        where = f"in {region}" if region else "everywhere, and the country of your team is not known"
+        raise refuse(ModelNotLicensed, f"The licence of {slug} does not allow its use {where}")
     return found
 
 
@@ -236,7 +269,8 @@ def _unfit(model: ModelInfo, wanted: Wanted) -> InvalidRequest:
 
 def _none_allowed(catalog: Catalog, kind: str) -> ModelRefused:
     if catalog.offered(kind):
-        return ModelNotAllowed(f"The tier allows no {kind} model", alternatives=(), field="type")
+        why = f"There is no {kind} model that the tier allows and whose licence allows its use in your region"
+        return ModelNotAllowed(why, alternatives=(), field="type")
     return ModelNotFound(f"No {kind} model is offered", alternatives=(), field="type")
 
 
@@ -266,21 +300,29 @@ def _fitting(catalog: Catalog, models: Sequence[ModelInfo], wanted: Wanted) -> l
     params = tuple(sorted(wanted.params.items()))
     # The price of most does not depend on the prompt: one pricing serves all requests with these parameters.
     offers = (
-        _offer(catalog, model.slug, wanted.prompt if _counts_prompts(catalog, model.slug) else "", params)
+        _offer(
+            catalog,
+            model.slug,
+            wanted.prompt if _counts_prompts(catalog, model.slug) else "",
+            params,
+            batch=wanted.batch,
+        )
         for model in models
     )
     return sorted((offer for offer in offers if offer), key=_rank)
 
 
 @lru_cache(maxsize=256)
-def _offer(catalog: Catalog, slug: str, prompt: str, params: tuple[tuple[str, Any], ...]) -> Offer | None:
+def _offer(
+    catalog: Catalog, slug: str, prompt: str, params: tuple[tuple[str, Any], ...], *, batch: bool
+) -> Offer | None:
     """None: the model does not take the parameters. Remembered by the snapshot, which equals only itself."""
     model = catalog.models[slug]
     try:
         resolved = pricing.resolve(model, dict(params))
     except InvalidRequest:
         return None
-    quote = pricing.quote(model, params=resolved, prompt=prompt)
+    quote = pricing.quote(model, params=resolved, prompt=prompt, batch=batch)
     first = next(route for route in model.routes if route.id == quote.routes[0].route_id)
     expected_usd = quote.estimated_usd / _success_rate(first)
     return Offer(model, resolved, quote, expected_usd, timing(model, first.id))

@@ -53,6 +53,8 @@ class RouteInfo:
     weight: int = 1
     hedge_after_s: float | None = None
     hedge_max_usd: Decimal | None = None
+    batch_size: int | None = None
+    batch_wait_s: float | None = None
     stats: StatsInfo | None = None
 
 
@@ -78,6 +80,7 @@ class ModelInfo:
     cache_ttl_s: int | None
     routes: tuple[RouteInfo, ...]
     routing: str = GenerationModel.Routing.PRIORITY
+    excluded_regions: frozenset[str] = frozenset()
 
     def is_offered(self, at: datetime) -> bool:
         """A model without a priced route is not offered: its cost is unknown, never free."""
@@ -184,6 +187,8 @@ def _route(row: Route, price: Price) -> RouteInfo:
         weight=row.weight,
         hedge_after_s=row.hedge_after_s,
         hedge_max_usd=row.hedge_max_usd,
+        batch_size=row.batch_size,
+        batch_wait_s=row.batch_wait_s,
         stats=_stats(getattr(row, "stats", None)),
     )
 
@@ -226,4 +231,5 @@ def _model(row: GenerationModel, routes: Iterable[RouteInfo]) -> ModelInfo:
         cache_ttl_s=row.cache_ttl_s,
         routes=tuple(routes),
         routing=row.routing,
+        excluded_regions=frozenset(row.excluded_regions),
     )

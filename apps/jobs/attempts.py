@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 from apps.core import bell, clock, notify, rows
 from apps.core.ids import uuid7
-from apps.jobs import leases
+from apps.jobs import leases, metrics
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed
 from apps.ledger import holds
@@ -42,7 +42,7 @@ WHERE id = %(id)s AND ticket IS NULL
 """
 _FETCHED = """
 UPDATE jobs_attempt SET status = 'fetched', ticket = %(ticket)s, billed = 'yes', outputs = %(outputs)s::jsonb,
-    submitted_at = COALESCE(submitted_at, %(now)s)
+    submitted_at = COALESCE(submitted_at, %(result_at)s), result_at = %(result_at)s, fetched_at = %(now)s
 WHERE id = %(id)s AND status IN ('started', 'submitted')
 """
 # For the statement that ends the job: `ended` is its row, if it was ours to end.
@@ -73,7 +73,7 @@ def open_one(
         provider_model=route["provider_model"],
         route_id=route["route_id"],
         price_id=route["price_id"],
-        price_usd=Decimal(route["amount_usd"]),
+        price_usd=Decimal(route.get("single_usd", route["amount_usd"])),
         changes=[change.to_json() for change in changes],
         generation=generation,
         hedged=hedged,
@@ -84,6 +84,15 @@ def open_one(
     except IntegrityError:
         return None
     return attempt
+
+
+def payable_usd(job: Job, attempt: Attempt) -> Decimal:
+    """What the user pays for the attempt: what was quoted for its route. What an order outside the batch it was quoted
+    for costs more is the platform's."""
+    for route in job.quote["routes"]:
+        if route["route_id"] == str(attempt.route_id) and "single_usd" in route:
+            return min(attempt.price_usd, Decimal(route["amount_usd"]))
+    return attempt.price_usd
 
 
 def submitted(job: Job, attempt: Attempt, pending: Pending, *, next_at: datetime) -> None:
@@ -117,12 +126,20 @@ def found(attempt: Attempt, ticket: Ticket) -> None:
     rows.execute(_FOUND, {"id": attempt.pk, "ticket": ticket.to_json(), "now": clock.now()})
 
 
-def fetched(job: Job, attempt: Attempt, ticket: Ticket | None, outputs: Sequence[dict[str, Any]]) -> None:
-    """The outputs are ours: hand the job to validation."""
+def fetched(
+    job: Job,
+    attempt: Attempt,
+    ticket: Ticket | None,
+    outputs: Sequence[dict[str, Any]],
+    *,
+    result_at: datetime,
+) -> None:
+    """The outputs are ours: hand the job to validation. `result_at`: when the provider was seen to be done."""
     values = {
         "id": attempt.pk,
         "ticket": ticket.to_json() if ticket else attempt.ticket,
         "outputs": json.dumps(list(outputs)),
+        "result_at": result_at,
         "now": clock.now(),
     }
     # The job is left also when somebody who lost it fetched before us: what is there is to be checked.
@@ -159,16 +176,20 @@ def failed(
                 reason=f"attempt {attempt.number}: {error.kind}",
                 price_id=attempt.price_id,
             )
+        if closed:
+            metrics.attempt_ended(attempt, status)
 
 
 def unknown(attempt: Attempt, *, message: str) -> None:
     """What the provider did can't be known now: `unknowns.resolve` will find out. In the caller's transaction."""
-    Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
+    closed = Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
         status=AttemptStatus.UNKNOWN,
         billed=Billed.UNKNOWN,
         error_message=message,
         check_at=clock.now() + timedelta(seconds=_FIRST_CHECK_S),
     )
+    if closed and message != _ASIDE:
+        metrics.attempt_ended(attempt, AttemptStatus.UNKNOWN)
 
 
 def set_aside(job: Job, attempt: Attempt) -> bool:
@@ -212,6 +233,8 @@ def check_others(job: Job) -> None:
 
 def canceled(attempt: Attempt, *, billed: Billed) -> None:
     """Closed because the job's user asked. In the caller's transaction."""
-    Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
+    closed = Attempt.objects.filter(pk=attempt.pk, status__in=IN_PROGRESS).update(
         status=AttemptStatus.CANCELED, billed=billed, finished_at=clock.now()
     )
+    if closed:
+        metrics.attempt_ended(attempt, AttemptStatus.CANCELED)

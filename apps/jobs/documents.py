@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from apps.accounts.caller import Limits
+from apps.accounts.caller import Caller
 from apps.artifacts import store as artifacts
 from apps.caching.store import Hit
 from apps.catalog import selection
@@ -105,20 +105,22 @@ def estimate(plan: Plan, kept: Quote, hit: Hit | None, *, cache: str) -> dict[st
     }
 
 
-def model(offered: ModelInfo, tier: Limits) -> dict[str, Any]:
-    """One of the models that can be asked for."""
+def model(offered: ModelInfo, asker: Caller) -> dict[str, Any]:
+    """One of the models that can be asked for; `allowed`: by this caller."""
+    licensed = selection.is_licensed(offered, asker.region, commercial=asker.is_commercial)
     time = selection.timing(offered)
     return {
         "id": offered.slug,
         "name": offered.name,
         "type": offered.kind,
         "quality": offered.quality,
-        "allowed": selection.is_allowed(offered, tier),
+        "allowed": licensed and selection.is_allowed(offered, asker.tier),
         "limits": dict(offered.limits),
         "defaults": dict(offered.defaults),
         "estimated_time_s": {"p50": time.p50_s, "p95": time.p95_s, "basis": time.basis},
         "licence": offered.licence,
         "commercial_use": offered.commercial_use,
+        "excluded_regions": sorted(offered.excluded_regions),
         "retires_at": _time(offered.retired_at),
         "successor": offered.successor,
         "prices": [

@@ -33,7 +33,7 @@ _ROW_ASKS = {
     "now": "%(now)s",
 }
 _ANSWER = f"""
-UPDATE jobs_staged j SET status = 'completed', due_at = NULL, rung_at = NULL, flight = '',
+UPDATE jobs_staged j SET status = 'completed', due_at = NULL, rung_at = NULL, flight = '', batch_route = NULL,
     started_at = j.created_at, finished_at = %(now)s,
     outputs = hit.outputs, saved_usd = hit.cost_usd, cached_from = hit.source_id, cache_tier = hit.tier
 FROM (SELECT s.id, found.* FROM jobs_staged s CROSS JOIN LATERAL ({cached.LOOKUP % _ROW_ASKS}) found

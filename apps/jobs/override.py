@@ -10,6 +10,7 @@ from apps.core import clock, money
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, JobStatus
 from apps.ledger import corrections
+from apps.validation import takedowns
 
 
 class NothingToOverrule(ValueError):
@@ -31,7 +32,30 @@ def reject(attempt: Attempt, *, reason: str, by: str) -> None:
     """Withdraws what was delivered: its files are served no more, also not from the cache, and who paid for it is paid
     back. Raises NothingToOverrule."""
     _require(attempt, AttemptStatus.ACCEPTED)
-    _note(attempt, "reject", reason=reason, by=by)
+    _withdraw(attempt, "reject", reason=reason, by=by)
+
+
+@transaction.atomic(durable=True)
+def take_down(attempt: Attempt, *, reason: str, by: str) -> None:
+    """Withdraws it, and no file with the same bytes or the same look is delivered again, to anybody.
+
+    What was refused or withdrawn before can be taken down as well. Raises NothingToOverrule.
+    """
+    now = _locked(attempt)
+    if not now.outputs or now.status not in (AttemptStatus.ACCEPTED, AttemptStatus.REJECTED):
+        raise NothingToOverrule(f"attempt {now.number} is {now.status}")
+    for kept in now.outputs:
+        takedowns.add(
+            {kept["sha256"], kept.get("made_sha256", "")}, look=kept.get("phash", ""), reason=reason
+        )
+    if now.status == AttemptStatus.ACCEPTED and not _decided(now):
+        _withdraw(now, "take down", reason=reason, by=by)
+    for kept in now.outputs:
+        artifacts.quarantine(kept["artifact_id"])
+
+
+def _withdraw(attempt: Attempt, decision: str, *, reason: str, by: str) -> None:
+    _note(attempt, decision, reason=reason, by=by)
     for kept in attempt.outputs:
         artifacts.quarantine(kept["artifact_id"])
     cache.withdraw(source_id=attempt.job_id)
@@ -42,10 +66,18 @@ def reject(attempt: Attempt, *, reason: str, by: str) -> None:
 
 def _require(attempt: Attempt, status: AttemptStatus) -> None:
     """Locks the row, so that nobody decides twice."""
-    now = Attempt.objects.select_for_update().get(pk=attempt.pk)
-    decided = (now.quality or {}).get("override")
+    now = _locked(attempt)
+    decided = _decided(now)
     if now.status != status or decided or not now.outputs:
         raise NothingToOverrule(f"attempt {now.number} is {now.status}{' and decided' if decided else ''}")
+
+
+def _locked(attempt: Attempt) -> Attempt:
+    return Attempt.objects.select_for_update().get(pk=attempt.pk)
+
+
+def _decided(attempt: Attempt) -> bool:
+    return bool((attempt.quality or {}).get("override"))
 
 
 def _note(attempt: Attempt, decision: str, *, reason: str, by: str) -> None:

@@ -19,6 +19,7 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.jobs.states import Priority
 from apps.validation import policy
 from apps.validation import request as request_checks
 
@@ -60,9 +61,11 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     Raises the catalog's refusals, InvalidRequest or ContentRejected.
     """
     prompt = request_checks.normalise(asked.prompt)
-    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
-    needs = _requirements(asked)
-    chosen = selection.choose(wanted, tier=caller.tier, model=asked.model, requirements=needs)
+    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True), batch=_in_batch(asked))
+    needs = _requirements(asked, caller)
+    chosen = selection.choose(
+        wanted, tier=caller.tier, region=caller.region, model=asked.model, requirements=needs
+    )
     routes = [*_routes(chosen, asked, caller, prompt)]
     if needs.max_cost_usd is not None:
         # The first is within it, or the model would not have been chosen.
@@ -86,8 +89,20 @@ def honour(caller: Caller, asked: JobRequest, quote_id: uuid.UUID) -> Plan:
     kept = quotes.find(quote_id, user_id=caller.user_id, digest=_digest(asked))
     prompt = request_checks.normalise(asked.prompt)
     wanted = Wanted(asked.type, prompt, kept["params"])
-    model = selection.choose(wanted, tier=caller.tier, model=kept["selection"]["model"]).model
-    offered = {str(route.id) for each in snapshot.current().offered(asked.type) for route in each.routes}
+    commercial = _is_commercial(asked, caller)
+    model = selection.choose(
+        wanted,
+        tier=caller.tier,
+        region=caller.region,
+        model=kept["selection"]["model"],
+        requirements=Requirements(commercial_use=commercial),
+    ).model
+    offered = {
+        str(route.id)
+        for each in snapshot.current().offered(asked.type)
+        if selection.is_licensed(each, caller.region, commercial=commercial)
+        for route in each.routes
+    }
     routes = [route for route in kept["quote"]["routes"] if route["route_id"] in offered]
     if not routes:
         raise QuoteExpired("What was quoted is not offered any more. Ask for a new quote.")
@@ -149,15 +164,23 @@ def _plan(
     )
 
 
-def _requirements(asked: EstimateRequest) -> Requirements:
+def _in_batch(asked: EstimateRequest) -> bool:
+    return Priority(asked.priority) == Priority.BATCH
+
+
+def _requirements(asked: EstimateRequest, caller: Caller) -> Requirements:
     needs = asked.requirements
     return Requirements(
         quality=needs.quality,
         content_type=needs.content_type,
         max_cost_usd=None if needs.max_cost_usd is None else Decimal(needs.max_cost_usd),
         max_latency_s=needs.max_latency_s,
-        commercial_use=bool(needs.commercial_use),
+        commercial_use=_is_commercial(asked, caller),
     )
+
+
+def _is_commercial(asked: EstimateRequest, caller: Caller) -> bool:
+    return caller.is_commercial or bool(asked.requirements.commercial_use)
 
 
 def _routes(
@@ -166,12 +189,16 @@ def _routes(
     """The model's own, then those of the models to fall back to: named ones, or spare ones where none was named."""
     yield from _priced(chosen.model.slug, chosen.offer.quote.routes)
     # Priced, and held to their limits, with what they would be sent: the parameters of the model asked for.
-    sent = Wanted(asked.type, prompt, chosen.offer.params)
+    sent = Wanted(asked.type, prompt, chosen.offer.params, batch=_in_batch(asked))
     for index, name in enumerate(asked.fallback_models):
         field = f"fallback_models[{index}]"
-        licensed = Requirements(commercial_use=bool(asked.requirements.commercial_use))
         fallback = selection.choose(
-            sent, tier=caller.tier, model=name, name_field=field, requirements=licensed
+            sent,
+            tier=caller.tier,
+            region=caller.region,
+            model=name,
+            name_field=field,
+            requirements=Requirements(commercial_use=_is_commercial(asked, caller)),
         )
         yield from _priced(name, fallback.offer.quote.routes)
     if asked.model is None and not asked.fallback_models:
@@ -186,7 +213,7 @@ def _spare(chosen: Selection, sent: Wanted, *, cap: bool) -> Iterator[dict[str, 
             params = pricing.resolve(alternative.model, sent.params)
         except InvalidRequest:
             continue
-        priced = pricing.quote(alternative.model, params=params, prompt=sent.prompt)
+        priced = pricing.quote(alternative.model, params=params, prompt=sent.prompt, batch=sent.batch)
         within = [route for route in priced.routes if cap or route.amount_usd <= limit_usd]
         yield from _priced(alternative.model.slug, within)
 
@@ -201,6 +228,8 @@ def _priced(model: str, routes: Sequence[pricing.RoutePrice]) -> Iterator[dict[s
             "price_id": str(route.price_id),
             "price_version": route.price_version,
             "amount_usd": money.text(route.amount_usd),
+            # What is paid to the provider where the order does not go into a batch after all.
+            **({"single_usd": money.text(route.single_usd)} if route.single_usd != route.amount_usd else {}),
         }
 
 

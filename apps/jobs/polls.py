@@ -67,7 +67,7 @@ def some() -> int:
     if not taken:
         return 0
     with leases.kept(taken):
-        news = [row for job in taken if (row := _look(job))]
+        news = [row for job in taken if (row := _look_in_its_trace(job))]
         _give_back(taken, news)
     return len(taken)
 
@@ -83,6 +83,11 @@ def _take() -> list[Job]:
         },
     )
     return [job for row in found if (job := reads.joined([row]))]
+
+
+def _look_in_its_trace(job: Job) -> dict[str, Any] | None:
+    with leases.step("poll", job):
+        return _look(job)
 
 
 def _look(job: Job) -> dict[str, Any] | None:

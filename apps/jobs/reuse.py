@@ -34,8 +34,11 @@ def answers(job: Job) -> bool:
 
 
 def _look_alike(job: Job) -> bool:
-    """Tier 3: served, or in shadow only noted with what it would have saved."""
-    if not settings.EMBEDDER or job.canonical is None:
+    """Tier 3: served, or in shadow only noted with what it would have saved.
+
+    Looked up once: a job that waits for a provider is touched every few seconds, and is not embedded each time.
+    """
+    if not settings.EMBEDDER or job.canonical is None or job.waiting_for:
         return False
     mode = _mode(job)
     if mode == SemanticCache.OFF:

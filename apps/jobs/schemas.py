@@ -226,6 +226,7 @@ class Model(BaseModel):
     estimated_time_s: Seconds
     licence: str
     commercial_use: bool
+    excluded_regions: list[str]
     retires_at: datetime | None
     successor: str | None
     prices: list[UnitPrice]

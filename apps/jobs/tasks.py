@@ -4,7 +4,7 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import inbound, measure, polls, sweep, unknowns
+from apps.jobs import batching, inbound, measure, polls, sweep, tally, unknowns
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -34,6 +34,21 @@ def poll_many(*, v: int, id: str) -> None:
     polls.some()
 
 
+@shared_task(name="jobs.flush")
+def flush(*, v: int, id: str) -> None:
+    batching.flush(uuid.UUID(id))
+
+
+@shared_task(name="jobs.poll_batch")
+def poll_batch(*, v: int, id: str) -> None:
+    batching.poll(uuid.UUID(id))
+
+
+@shared_task(name="jobs.sweep_batches")
+def sweep_batches() -> None:
+    batching.ring_due()
+
+
 @shared_task(name="jobs.sweep")
 def sweep_jobs() -> None:
     sweep.due_jobs()
@@ -47,6 +62,11 @@ def sweep_unknown() -> None:
 @shared_task(name="jobs.measure_routes")
 def measure_routes() -> None:
     measure.routes()
+
+
+@shared_task(name="jobs.count_ended")
+def count_ended() -> None:
+    tally.all_of_them()
 
 
 @shared_task(name="jobs.forget_idempotency_keys", ignore_result=False)

@@ -1,7 +1,8 @@
 """The touch that needs a processor instead of the network: check the outputs, then accept them or go on."""
 
+import json
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from apps.artifacts import store as artifacts
@@ -15,6 +16,12 @@ from apps.validation.checks.results import CheckResult
 from apps.validation.output import Report
 
 CHECK_AGAIN_S = 10.0
+# A check that may be missing is tried for so long, then the output is accepted without it, and its coverage says so.
+CHECK_PATIENCE_S = 60.0
+_MAY_BE_MISSING = frozenset({"content_alignment"})
+_NOTE_UNFINISHED = """
+UPDATE jobs_attempt SET quality = %(quality)s::jsonb WHERE id = %(attempt_id)s AND status = 'fetched'
+"""
 # What a refusal by a check means for the attempt; of the others: a bad output.
 _KINDS = {"content_safety": ErrorKind.UNSAFE_OUTPUT, "legal_compliance": ErrorKind.UNSAFE_OUTPUT}
 
@@ -22,13 +29,17 @@ _KINDS = {"content_safety": ErrorKind.UNSAFE_OUTPUT, "legal_compliance": ErrorKi
 def validate(job_id: uuid.UUID) -> None:
     """Checks the fetched outputs of the job, if it is due and free."""
     with leases.held(job_id) as job:
-        if job is None:
-            return
-        attempt = next((past for past in job.past if past.status == AttemptStatus.FETCHED), None)
-        if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
-            run.advance(job)
-        else:
-            _judge(job, attempt)
+        if job:
+            with leases.step("validate", job):
+                _touch(job)
+
+
+def _touch(job: Job) -> None:
+    attempt = next((past for past in job.past if past.status == AttemptStatus.FETCHED), None)
+    if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
+        run.advance(job)
+    else:
+        _judge(job, attempt)
 
 
 def _judge(job: Job, attempt: Attempt) -> None:
@@ -42,7 +53,7 @@ def _judge(job: Job, attempt: Attempt) -> None:
     if refusal := next(filter(None, (report.refusal() for report in reports)), None):
         _reject(job, attempt, refusal, worst)
     elif unfinished := next(filter(None, (report.unfinished() for report in reports)), None):
-        _check_later(job, attempt, unfinished)
+        _check_later(job, attempt, unfinished, worst)
     else:
         settle.complete(job, attempt, outputs=attempt.outputs, quality=worst.to_json())
         outcomes.ended(attempt, None)
@@ -58,7 +69,7 @@ def _reject(job: Job, attempt: Attempt, refusal: CheckResult, worst: Report) -> 
     outcomes.failed(job, attempt, error, AttemptStatus.REJECTED, quality=worst.to_json())
 
 
-def _check_later(job: Job, attempt: Attempt, unfinished: CheckResult) -> None:
+def _check_later(job: Job, attempt: Attempt, unfinished: CheckResult, worst: Report) -> None:
     """A check that could not be made is made again; the output is not bought again for it."""
     if clock.now() >= job.deadline_at:
         error = ProviderError(
@@ -66,7 +77,26 @@ def _check_later(job: Job, attempt: Attempt, unfinished: CheckResult) -> None:
         )
         outcomes.failed(job, attempt, error, AttemptStatus.REJECTED)
     else:
-        leases.leave(job, next_at=clock.now() + timedelta(seconds=CHECK_AGAIN_S))
+        since = _unfinished_since(attempt) or clock.now()
+        quality = {**worst.to_json(), "unfinished_since": since.isoformat()}
+        leases.leave(
+            job,
+            next_at=clock.now() + timedelta(seconds=CHECK_AGAIN_S),
+            noting=_NOTE_UNFINISHED,
+            values={"quality": json.dumps(quality), "attempt_id": attempt.pk},
+        )
+
+
+def _unfinished_since(attempt: Attempt) -> datetime | None:
+    noted = (attempt.quality or {}).get("unfinished_since")
+    return datetime.fromisoformat(noted) if noted else None
+
+
+def _tolerated(attempt: Attempt) -> frozenset[str]:
+    """What the output may be accepted without by now."""
+    since = _unfinished_since(attempt)
+    patient = since is None or clock.now() - since < timedelta(seconds=CHECK_PATIENCE_S)
+    return frozenset() if patient else _MAY_BE_MISSING
 
 
 def _wait_for_store(job: Job, attempt: Attempt) -> None:
@@ -96,6 +126,7 @@ def _check(job: Job, attempt: Attempt, kept: dict[str, Any], sent: dict[str, Any
             requested=sent,
             prompt=job.prompt,
             standard=standard,
+            tolerated=_tolerated(attempt),
         )
         if report.media is None:
             return report
@@ -105,6 +136,7 @@ def _check(job: Job, attempt: Attempt, kept: dict[str, Any], sent: dict[str, Any
             "duration_s": report.media.duration_s,
         }
         kept.update(measures)
+        kept.update(report.look)
         if not report.passed:
             artifacts.describe(artifact_id, **measures)
             return report

@@ -6,10 +6,12 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +22,20 @@ from apps.catalog import snapshot
 from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
-from apps.jobs import cached, cancel, documents, feedback, listing, plans, reads, schemas, serializers, submit
+from apps.core.telemetry import tracing
+from apps.jobs import (
+    cached,
+    cancel,
+    documents,
+    feedback,
+    listing,
+    metrics,
+    plans,
+    reads,
+    schemas,
+    serializers,
+    submit,
+)
 from apps.jobs.models import Job, JobEvent
 from apps.jobs.states import Feedback
 
@@ -35,6 +50,14 @@ class Jobs(APIView):
 
     scopes = {"GET": READ, "POST": WRITE}
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Measures how long a submission takes to be answered, refusals included."""
+        started = time.perf_counter()
+        response = super().dispatch(request, *args, **kwargs)
+        if request.method == "POST":
+            metrics.accepted(response.status_code, time.perf_counter() - started)
+        return response
+
     @extend_schema(
         request=serializers.JobRequest,
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
@@ -48,7 +71,8 @@ class Jobs(APIView):
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
         asked = inputs.parse(serializers.JobRequest, inputs.body(request))
-        job, replayed = submit.submit(caller.required(request), asked, once=once)
+        traceparent = tracing.of_request(request.headers.get("traceparent"))
+        job, replayed = submit.submit(caller.required(request), asked, once=once, traceparent=traceparent)
         return _accepted(job, replayed=replayed)
 
     @extend_schema(
@@ -154,8 +178,8 @@ class Models(APIView):
 
     @extend_schema(responses={200: schemas.Models, **problems()})
     def get(self, request: Request) -> Response:
-        tier = caller.required(request).tier
-        return Response({"data": [documents.model(each, tier) for each in snapshot.current().offered()]})
+        asker = caller.required(request)
+        return Response({"data": [documents.model(each, asker) for each in snapshot.current().offered()]})
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -5,7 +5,7 @@ import uuid
 import structlog
 from celery import shared_task
 
-from apps.ops import announce, mail
+from apps.ops import announce, mail, metrics
 from apps.ops import reconcile as books
 
 log = structlog.get_logger(__name__)
@@ -37,3 +37,8 @@ def sweep_news() -> None:
     """Warnings and e-mails whose ring was lost."""
     announce.sweep()
     mail.sweep()
+
+
+@shared_task(name="ops.push_metrics")
+def push_metrics() -> None:
+    metrics.push()

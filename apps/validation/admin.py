@@ -6,9 +6,9 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from apps.core.admin import ModelAdmin
+from apps.core.admin import HistoryAdmin, ModelAdmin, usd
 from apps.validation import policy, standards, takedowns
-from apps.validation.models import PolicyList, QualityStandard, Takedown
+from apps.validation.models import JudgeDay, PolicyList, QualityStandard, Takedown
 
 
 @admin.register(QualityStandard)
@@ -50,3 +50,16 @@ class TakedownAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         takedowns.forget()
+
+
+@admin.register(JudgeDay)
+class JudgeDayAdmin(HistoryAdmin):
+    """What the vision judge cost the platform, day by day (UTC)."""
+
+    list_display = ("day", "asked", "spent")
+    ordering = ("-day",)
+    fields = ("day", "asked", "spent")
+
+    @admin.display(description="spent, at most")
+    def spent(self, day: JudgeDay) -> str:
+        return usd(day.spent_usd)

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.accounts.models import Team
-from apps.core import clock
+from apps.core import clock, money
 from apps.core.ids import uuid7
 
 CHECKS = ("technical_quality", "content_alignment", "content_safety", "legal_compliance")
@@ -101,6 +101,20 @@ class PolicyList(models.Model):
             self.version += 1
             self.changed_at = clock.now()
         super().save(*args, **kwargs)
+
+
+class JudgeDay(models.Model):
+    """What the vision judge was asked on a day (UTC), and what that cost the platform at most."""
+
+    day = models.DateField(primary_key=True)
+    asked = models.PositiveIntegerField()
+    spent_usd = models.DecimalField(**money.AMOUNT)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(spent_usd__gte=0), name="judge_day_not_negative")]
+
+    def __str__(self) -> str:
+        return f"{self.day}: ${money.text(self.spent_usd)}"
 
 
 class Takedown(models.Model):

@@ -4,17 +4,16 @@ Its answers are brought to one set of categories with scores from 0 to 1. What i
 pass.
 """
 
-import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-import httpx
 from django.conf import settings
 
-_MAX_BYTES: Final = 200_000
+from apps.validation import service
+from apps.validation.service import Unavailable as Unavailable
+
 # OpenAI's categories (platform.openai.com/docs/guides/moderation) → ours; others are left out.
 _CATEGORIES: Final = {
     "sexual": "sexual",
@@ -31,10 +30,6 @@ _CATEGORIES: Final = {
     "illicit": "illicit",
     "illicit/violent": "illicit",
 }
-
-
-class Unavailable(Exception):
-    """The service did not give an answer that makes sense. Ask again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +58,26 @@ def of_picture(content: bytes, media_type: str) -> Opinion:
     return _ask([{"type": "image_url", "image_url": {"url": url}}])
 
 
+def worst_of(opinions: Iterable[Opinion]) -> Opinion:
+    """Of several pictures that are one work. Raises as they do."""
+    scores: dict[str, float] = {}
+    flagged: frozenset[str] = frozenset()
+    for opinion in opinions:
+        scores |= {name: max(score, scores.get(name, 0.0)) for name, score in opinion.scores.items()}
+        flagged |= opinion.flagged
+    return Opinion(scores, flagged)
+
+
 def _ask(given: list[dict[str, Any]]) -> Opinion:
-    headers = {"content-type": "application/json"}
-    if settings.MODERATION_API_KEY:
-        headers["authorization"] = f"Bearer {settings.MODERATION_API_KEY}"
-    body = json.dumps({"model": settings.MODERATION_MODEL, "input": given}).encode()
+    answer = service.ask(
+        settings.MODERATION_URL,
+        {"model": settings.MODERATION_MODEL, "input": given},
+        api_key=settings.MODERATION_API_KEY,
+        timeout_s=settings.MODERATION_TIMEOUT_S,
+    )
     try:
-        with _client().stream("POST", settings.MODERATION_URL, headers=headers, content=body) as response:
-            answer = _read(response)
-        if response.status_code != 200:
-            raise Unavailable(f"HTTP {response.status_code}")
-        return _opinion(json.loads(answer)["results"])
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(type(error).__name__) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _opinion(answer["results"])
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise Unavailable("an answer that makes no sense") from error
 
 
@@ -94,20 +95,3 @@ def _opinion(results: list[dict[str, Any]]) -> Opinion:
         }
         flagged |= named or ({"other"} if result["flagged"] else set())
     return Opinion(scores, frozenset(flagged))
-
-
-def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    for piece in response.iter_raw():
-        body += piece
-        if len(body) > _MAX_BYTES:
-            raise Unavailable("an answer that is too long")
-    return bytes(body)
-
-
-@cache
-def _client() -> httpx.Client:
-    """The operator's own service, by settings, so it may be inside the network. No redirects, no proxy."""
-    return httpx.Client(
-        timeout=settings.MODERATION_TIMEOUT_S, trust_env=False, headers={"accept-encoding": "identity"}
-    )

@@ -26,6 +26,13 @@ class Report:
         """How many of the checks that are made of such a file could be made."""
         return f"{sum(check.status in ('passed', 'failed') for check in self.checks)} of {len(self.checks)}"
 
+    @property
+    def look(self) -> dict[str, str]:
+        """By what the file is known again: its SHA-256 as it was made, and of a picture its perceptual hash."""
+        found = next((check.details for check in self.checks if check.name == legal.NAME), {})
+        named = {"made_sha256": found.get("sha256"), "phash": found.get("phash")}
+        return {name: value for name, value in named.items() if value}
+
     def refusal(self) -> CheckResult | None:
         """The check that refuses the output."""
         return next((check for check in self.checks if check.refuses), None)
@@ -51,9 +58,13 @@ def check(
     requested: Mapping[str, Any],
     prompt: str = "",
     standard: Standard = DEFAULT,
+    tolerated: frozenset[str] = frozenset(),
 ) -> Report:
-    """Checks the local file `path` of `kind` image, video or audio, cheapest first; a hard failure ends it.
+    """Checks the local file `path` of `kind` image, video or audio, cheapest first; a hard failure ends it, and so does
+    a check that could not be made, for it is made again.
 
+    `tolerated`: checks that have been tried for long enough: if they can't be made, and the standard does not require
+    them, they are skipped.
     `requested`: `width` and `height` in pixels, `duration_s`, where they were asked for; others are ignored.
     """
     subject = Subject(path, kind, media_type, requested, prompt, standard)
@@ -61,10 +72,12 @@ def check(
     first, media = technical.check(subject)
     results = [_judged(_timed(first, started), standard)]
     for further in _FURTHER:
-        if media is None or (results[-1].hard and results[-1].refuses):
+        last = results[-1]
+        if media is None or last.status == "error" or (last.hard and last.refuses):
             break
         started = time.perf_counter()
-        results.append(_judged(_timed(further(subject), started), standard))
+        result = _tolerated(further(subject), tolerated - standard.required)
+        results.append(_judged(_timed(result, started), standard))
     return make_report(results, media)
 
 
@@ -92,8 +105,8 @@ def _changed(report: Report, *, details: Mapping[str, Any], **changes: Any) -> R
     return make_report(checks, report.media)
 
 
-# In the order of what they cost.
-_FURTHER: Sequence[Check] = (legal.check, alignment.check, safety.check)
+# In the order of what they cost: a judge of alignment is paid for.
+_FURTHER: Sequence[Check] = (legal.check, safety.check, alignment.check)
 
 
 def make_report(checks: Sequence[CheckResult], media: MediaInfo | None) -> Report:
@@ -105,6 +118,12 @@ def make_report(checks: Sequence[CheckResult], media: MediaInfo | None) -> Repor
 
 def _timed(result: CheckResult, started: float) -> CheckResult:
     return replace(result, duration_ms=round((time.perf_counter() - started) * 1000))
+
+
+def _tolerated(result: CheckResult, names: frozenset[str]) -> CheckResult:
+    if result.status != "error" or result.name not in names:
+        return result
+    return replace(result, status="skipped", details={"why": f"given up: {result.problems}"})
 
 
 def _judged(result: CheckResult, standard: Standard) -> CheckResult:

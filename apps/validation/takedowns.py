@@ -3,6 +3,7 @@
 A crop escapes, as does any larger change: this finds copies, it does not recognise contents.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from apps.core.remembered import Remembered
@@ -28,6 +29,17 @@ def find(sha256: str, image: Any | None) -> str:
         if any((known ^ look).bit_count() <= MAX_DISTANCE for look in looks):
             return reason
     return ""
+
+
+def add(digests: Iterable[str], *, look: str, reason: str) -> None:
+    """Lists a file by the SHA-256 of each form that it was seen in, and by its look (both in hex, empty if not known).
+    What is listed already stays as it is."""
+    for digest in filter(None, digests):
+        if not Takedown.objects.filter(sha256=digest).exists():
+            Takedown.objects.create(sha256=digest, reason=reason)
+    if look and not Takedown.objects.filter(phash=look).exists():
+        Takedown.objects.create(phash=look, reason=reason)
+    forget()
 
 
 def phash(image: Any) -> int:

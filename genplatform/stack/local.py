@@ -113,6 +113,7 @@ def environment(run: Path, given: Mapping[str, str]) -> dict[str, str]:
         "WEB_PORT": str(web),
         "FLOWER_PORT": str(flower),
         "PUBLIC_URL": f"http://127.0.0.1:{web}",
+        "METRICS_DIR": f"{run}/metrics",
         "ARTIFACT_STORAGE_OPTIONS": f'{{"location": "{run}/artifacts"}}',
         "ADMIN_USER": "admin",
         "FLOWER_USER": "admin",

@@ -22,7 +22,7 @@ REQUESTS, ROUNDS = 60, 4
 
 
 def main() -> None:
-    with _platform() as postgres_pid:
+    with platform() as postgres_pid:
         from django.core.management import call_command
         from rest_framework.test import APIClient
 
@@ -81,7 +81,7 @@ def _measured(clients: list[Any], path: str, query: dict[str, str], postgres_pid
 
 
 @contextmanager
-def _platform() -> Iterator[int]:
+def platform() -> Iterator[int]:
     """Django on a Postgres and a Redis of its own; yields the process id of Postgres."""
     folder = Path(tempfile.mkdtemp(prefix="genplatform-bench-"))
     postgres = embedded.postgres(folder, durable=False)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stack import Stack
 
@@ -16,9 +17,9 @@ _LOOK_EVERY_S = 0.05
 
 
 class Crowd:
-    """`count` small image jobs of one user, submitted over HTTP."""
+    """`count` small image jobs of one user, submitted over HTTP. `changes`: what their requests say otherwise."""
 
-    def __init__(self, stack: Stack, count: int, prompt: str) -> None:
+    def __init__(self, stack: Stack, count: int, prompt: str, **changes: Any) -> None:
         client = stack.client()
         body = {
             "type": "image",
@@ -26,6 +27,7 @@ class Crowd:
             "model": "fast-draft",
             "params": {"width": 64, "height": 64},
             "cache": "off",
+            **changes,
         }
 
         def submit(_: int) -> str:
@@ -116,7 +118,8 @@ class Crowd:
         self.bills_agree()
 
     def bills_agree(self) -> None:
-        """Our books agree with each other and with the provider's bill."""
+        """Our books agree with each other and with the provider's bill, and the counters with the database."""
+        self.counters_agree()
         self.stack.manage("reconcile", "--all")
         booked = self.stack.sql(
             """
@@ -125,6 +128,18 @@ class Crowd:
             """
         )[0][0]
         assert provider_charges(self.stack) == booked
+
+    def counters_agree(self) -> None:
+        """Prometheus is told of as many ended jobs as there are, by status."""
+        rows = self.stack.sql(
+            "SELECT status, count(*) FROM jobs_job WHERE finished_at IS NOT NULL GROUP BY status"
+        )
+        counted: Counter[str] = Counter()
+        for family in text_string_to_metric_families(httpx.get(f"{self.stack.url}/metrics", timeout=30).text):
+            for sample in family.samples:
+                if sample.name == "generation_requests_total":
+                    counted[sample.labels["status"]] += int(sample.value)
+        assert counted == dict(rows)
 
 
 def provider_ledger(stack: Stack) -> dict[str, list[dict[str, Any]]]:

@@ -20,12 +20,14 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult
 from apps.jobs.models import Attempt, Job
 from apps.ledger.models import Entry
-from apps.validation import moderation, standards, takedowns
+from apps.validation import service, standards, takedowns
 from apps.validation.marking import credentials, xmp
 from apps.validation.models import QualityStandard, Takedown
+from tests import factories
 from tests.fakes.receiver import Answer, Receiver
 from tests.jobs.engine import FREE, Engine
 from tests.jobs.test_policy import opinion
+from tests.validation.test_judge import judged
 
 PRICE = Decimal("0.005")
 
@@ -145,8 +147,7 @@ def moderator(settings: Any) -> Iterator[Receiver]:
     with Receiver() as running:
         settings.MODERATION_URL = f"{running.url}/v1/moderations"
         yield running
-        moderation._client().close()
-        moderation._client.cache_clear()
+        service.close()
 
 
 def test_an_unsafe_picture_is_bought_anew_once(engine: Engine, moderator: Receiver) -> None:
@@ -172,6 +173,59 @@ def test_while_the_moderation_of_pictures_is_away_the_check_is_repeated_not_the_
     assert (job.status, engine.statuses(job), len(engine.submits())) == ("completed", ["accepted"], 1)
     assert job.quality
     assert job.quality["coverage"] == "3 of 4"
+
+
+@pytest.fixture
+def judge(settings: Any) -> Iterator[Receiver]:
+    with Receiver() as running:
+        settings.VISION_JUDGE_URL = f"{running.url}/v1/chat/completions"
+        yield running
+        service.close()
+
+
+def test_what_the_judge_refuses_is_bought_elsewhere(engine: Engine, judge: Receiver) -> None:
+    judge.answers(judged(0.1), judged(0.9))
+    job = engine.finish(engine.submit("a fox", fallback_models=["standard"]))
+    refused, accepted = engine.attempts(job)
+    assert (refused.error_kind, accepted.status, accepted.model) == ("bad_output", "accepted", "standard")
+    assert job.quality
+    assert job.quality["coverage"] == "3 of 4"
+    assert engine.absorbed(job) == PRICE
+
+
+def test_while_the_judge_is_away_it_is_asked_again_and_the_purchase_is_not_repeated(
+    engine: Engine, judge: Receiver
+) -> None:
+    judge.answers(Answer(status=503), Answer(status=503), judged(0.9))
+    job = engine.finish(engine.submit("a fox"))
+    assert (job.status, engine.statuses(job), len(engine.submits())) == ("completed", ["accepted"], 1)
+    assert job.quality
+    assert job.quality["coverage"] == "3 of 4"
+
+
+def test_a_judge_that_stays_away_leaves_a_gap_in_the_coverage_and_no_pass(
+    engine: Engine, judge: Receiver
+) -> None:
+    judge.answers(*[Answer(status=503)] * 20)
+    began = engine.time.now
+    job = engine.finish(engine.submit("a fox"))
+    assert (job.status, engine.statuses(job)) == ("completed", ["accepted"])
+    assert 60 <= (engine.time.now - began).total_seconds() < 90
+    assert job.quality
+    missing = next(check for check in job.quality["checks"] if check["name"] == "content_alignment")
+    assert (missing["status"], missing["passed"], missing["score"]) == ("skipped", None, None)
+    assert "given up" in missing["details"]["why"]
+    assert job.quality["coverage"] == "2 of 4"
+    assert "unfinished_since" not in job.quality
+
+
+def test_a_judge_that_is_required_is_waited_for(engine: Engine, judge: Receiver, settings: Any) -> None:
+    QualityStandard.objects.create(required=["content_alignment"])
+    standards.forget()
+    settings.JOB_DEADLINE_S = 120
+    judge.answers(*[Answer(status=503)] * 40)
+    job = engine.finish(engine.submit("a fox"))
+    assert (job.status, engine.statuses(job), job.cost_usd) == ("failed", ["rejected"], FREE)
 
 
 # --- Ops overrules ----------------------------------------------------------------------------
@@ -210,6 +264,31 @@ def test_ops_accepts_a_refused_file_with_a_reason_on_record(engine: Engine, ops:
     assert refused.quality["override"]["by"] == "root"
     assert "white was asked for" in LogEntry.objects.get().change_message
     assert "decided" in act(ops, "accept", refused, "again")
+
+
+def test_ops_takes_a_delivered_file_down_for_everybody_and_all_that_looks_like_it(
+    engine: Engine, ops: Client
+) -> None:
+    seeded = {"width": 64, "height": 64, "seed": 7}
+    job = engine.finish(engine.submit("a fox", params=seeded))
+    content = served(job)
+    assert "needs a reason" in act(ops, "take_down", engine.attempt(job), "")
+    act(ops, "take_down", engine.attempt(job), "court order 7")
+    assert b"refused" in read(store.signed_url(job.outputs[0]["artifact_id"]), 410)
+    assert (engine.user.budget["spent_usd"], CachedResult.objects.count()) == ("0", 0)
+    delivered, made, look = (
+        hashlib.sha256(content).hexdigest(), job.outputs[0]["made_sha256"], job.outputs[0]["phash"]
+    )  # fmt: skip
+    assert set(Takedown.objects.values_list("sha256", "phash")) == {(delivered, ""), (made, ""), ("", look)}
+    entry = LogEntry.objects.get()
+    assert ("taken down: court order 7" in entry.change_message, entry.user.username) == (True, "root")
+    other = factories.someone()
+    again = engine.finish(engine.submit("a fox", params=seeded, by=other))
+    assert (again.status, again.error_code) == ("failed", "content_rejected")
+    assert "court order 7" in engine.attempts(again)[0].error_message
+    # Once listed it is listed once; what was refused can be taken down too.
+    act(ops, "take_down", engine.attempts(again)[0], "court order 8")
+    assert set(Takedown.objects.values_list("reason", flat=True)) == {"court order 7"}
 
 
 def test_ops_withdraws_a_delivered_file_and_the_user_is_paid_back_once(engine: Engine, ops: Client) -> None:

@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
-from apps.accounts.models import User
+from apps.accounts import caller
+from apps.accounts.models import Team, User
 from apps.catalog import snapshot
 from apps.catalog.models import GenerationModel
 from apps.jobs import review
 from apps.jobs.models import Job
 from apps.ledger.models import Hold
-from apps.validation import moderation, policy
+from apps.validation import policy, service
 from apps.validation.models import PolicyList
 from tests import factories
 from tests.fakes.receiver import Answer, Receiver
-from tests.jobs.engine import FREE, Engine
+from tests.jobs.engine import FREE, SMALL, Engine
 
 
 @pytest.fixture
@@ -158,6 +160,80 @@ def test_what_is_for_commercial_use_is_made_only_by_models_licensed_for_it(engin
     assert engine.finish(chosen).status == "completed"
 
 
+def licensed(engine: Engine, *, excluded: list[str], **team: Any) -> None:
+    """`fast-draft` leaves these regions out, and the team is as said."""
+    GenerationModel.objects.filter(slug="fast-draft").update(excluded_regions=excluded)
+    Team.objects.filter(users=engine.user.user).update(**team)
+    snapshot.forget()
+    caller.forget()
+
+
+@pytest.mark.parametrize(
+    ("excluded", "region", "refused"),
+    [
+        ([], "", False),
+        ([], "DE", False),
+        (["KR"], "KR", True),
+        (["KR"], "DE", False),
+        (["EU", "GB"], "DE", True),
+        (["EU", "GB"], "GB", True),
+        (["EU", "GB"], "CH", False),
+        (["EU"], "", True),
+    ],
+)
+def test_a_model_is_not_used_where_its_licence_leaves_the_teams_country_out(
+    engine: Engine, excluded: list[str], region: str, refused: bool
+) -> None:
+    licensed(engine, excluded=excluded, region=region)
+    models = {each["id"]: each["allowed"] for each in engine.user.api.get("/v1/models").json()["data"]}
+    assert (models["fast-draft"], models["standard"]) == (not refused, True)
+    answer = engine.user.api.post("/v1/jobs", factories.body(), format="json")
+    if not refused:
+        assert answer.status_code == 202
+        return
+    told = answer.json()
+    assert (answer.status_code, told["code"], told["errors"][0]["field"]) == (
+        422,
+        "model_not_licensed",
+        "model",
+    )
+    assert (region or "not known") in told["detail"]
+    assert told["alternatives"][0] == "standard"
+    assert not Job.objects.exists()
+    assert not Hold.objects.exists()
+    by_fallback = factories.body(model="standard", fallback_models=["fast-draft"])
+    assert engine.user.api.post("/v1/jobs", by_fallback, format="json").json()["code"] == "model_not_licensed"
+    chosen = engine.submit(model=None, requirements={"quality": 1})
+    assert "fast-draft" not in {route["model"] for route in chosen.quote["routes"]}
+
+
+def test_a_quote_is_not_honoured_by_a_model_whose_licence_was_narrowed_since(engine: Engine) -> None:
+    asked = factories.body(fallback_models=["standard"], params=SMALL)
+    quoted = engine.user.api.post("/v1/estimates", asked, format="json").json()["quote_id"]
+    licensed(engine, excluded=["EU"], region="FR")
+    refused = engine.user.api.post("/v1/jobs", {**asked, "quote_id": quoted}, format="json")
+    assert refused.json()["code"] == "model_not_licensed"
+
+
+def test_all_that_a_commercial_team_makes_is_made_by_models_licensed_for_it(engine: Engine) -> None:
+    GenerationModel.objects.filter(slug="fast-draft").update(commercial_use=False)
+    licensed(engine, excluded=[], is_commercial=True)
+    named = engine.user.api.post("/v1/jobs", factories.body(), format="json")
+    assert (named.status_code, named.json()["code"]) == (422, "requirements_not_met")
+    assert engine.submit(model=None, requirements={"quality": 1}).model != "fast-draft"
+
+
+def test_the_admin_knows_countries_and_takes_no_other_words(engine: Engine) -> None:
+    team = Team.objects.get(users=engine.user.user)
+    team.region = "UK"
+    with pytest.raises(ValidationError, match="UK"):
+        team.full_clean()
+    model = GenerationModel.objects.get(slug="fast-draft")
+    model.excluded_regions = ["EU", "Korea"]
+    with pytest.raises(ValidationError, match="ISO 3166-1"):
+        model.full_clean()
+
+
 # --- Moderation -------------------------------------------------------------------------------
 
 
@@ -167,8 +243,7 @@ def moderator(settings: Any) -> Iterator[Receiver]:
         settings.MODERATION_URL = f"{running.url}/v1/moderations"
         settings.MODERATION_API_KEY = "sk-test"
         yield running
-        moderation._client().close()
-        moderation._client.cache_clear()
+        service.close()
 
 
 def opinion(**scores: float) -> Answer:
@@ -216,5 +291,4 @@ def test_moderation_that_is_not_required_stops_nothing_while_it_is_away(
 ) -> None:
     settings.MODERATION_URL, settings.MODERATION_REQUIRED = "http://127.0.0.1:9/v1/moderations", False
     assert engine.finish(engine.submit("a fox")).status == "completed"
-    moderation._client().close()
-    moderation._client.cache_clear()
+    service.close()

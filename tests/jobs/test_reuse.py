@@ -1,22 +1,31 @@
 """What answers a job instead of a new generation: certain rewordings at once, look-alikes at the first step of its
 run; and what users say of it afterwards."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
 
-from apps.accounts.models import Team
+from apps.accounts.models import Team, User
 from apps.artifacts.models import Artifact
 from apps.caching import store
 from apps.caching.models import CachedResult, CachedVector, SemanticMatch, Tombstone
-from apps.caching.semantic import lookup
+from apps.caching.semantic import embedders, lookup
 from apps.core import clock
+from apps.core.ids import uuid7
 from apps.jobs.models import Job
 from apps.ledger.models import Entry
+from apps.providers import breaker_store
 from tests import factories
+from tests.fakes.receiver import Receiver
+from tests.jobs import market
 from tests.jobs.engine import SMALL, Engine
+from tests.jobs.test_waiting import DRAFT
 
 RED = "A black cat is sitting in a bathroom sink."
 LIKE = "The black cat is inside the bathroom sink."
@@ -114,6 +123,38 @@ def test_an_estimate_says_what_would_answer_it(engine: Engine) -> None:
     assert (outlook["outlook"], outlook["tier"]) == ("hit", "canonical")
 
 
+@pytest.mark.parametrize(
+    ("action", "prompt", "left"),
+    [
+        ("purge_like", "", {"a fox", "three dogs"}),
+        ("purge_like", "a  Fox", {"two cats", "three dogs"}),
+        ("purge_model", "", {"three dogs"}),
+        ("purge_team", "", set()),
+    ],
+)
+def test_ops_purges_the_cache_by_prompt_model_or_team_and_that_is_on_record(
+    engine: Engine, action: str, prompt: str, left: set[str]
+) -> None:
+    for text, model in (("two cats", "fast-draft"), ("a fox", "fast-draft"), ("three dogs", "standard")):
+        generated(engine, text, model=model)
+    CachedResult.objects.create(
+        team=factories.team(), fingerprint=b"f", prompt="two cats", model="fast-draft", source_id=uuid7(), outputs=[],
+        cost_usd=1, expires_at=clock.now() + timedelta(days=1),
+    )  # fmt: skip
+    ops = Client()
+    ops.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
+    chosen = CachedResult.objects.get(prompt="two cats", team=engine.user.user.team)
+    asked = {"action": action, "_selected_action": [str(chosen.pk)], "prompt": prompt}
+    assert ops.post(reverse("admin:caching_cachedresult_changelist"), asked).status_code == 302
+    assert (
+        set(CachedResult.objects.filter(team=engine.user.user.team).values_list("prompt", flat=True)) == left
+    )
+    assert CachedResult.objects.exclude(team=engine.user.user.team).count() == 1
+    record = LogEntry.objects.get()
+    assert (str(chosen.pk), "root") == (record.object_id, record.user.username)
+    assert "cats" not in record.change_message
+
+
 # --- Tier 3 -----------------------------------------------------------------------------------
 
 
@@ -139,6 +180,23 @@ def test_a_look_alike_is_served_before_anything_is_bought(semantic: Engine) -> N
     assert engine.hold(again) == "released"
     shown = engine.user.api.get(f"/v1/jobs/{again.pk}").json()["cache"]
     assert (shown["tier"], shown["similarity"]) == ("semantic", again.similarity)
+
+
+def test_a_job_that_waits_for_a_provider_is_looked_up_once(engine: Engine, settings: Any) -> None:
+    market.only_wavespeed()
+    breaker_store.force(market.breaker("wavespeed", DRAFT), "open")
+    with Receiver() as running:
+        settings.EMBEDDER, settings.EMBEDDINGS_URL = "endpoint", running.url
+        job = engine.submit("a heron", cache="semantic")
+        for _ in range(3):
+            job = engine.run(engine.due(job))
+            assert job.waiting_for == "forced_open"
+        assert len(running.requests) == 1
+        embedder = embedders.configured()
+        assert isinstance(embedder, embedders.Endpoint)
+        with embedder:
+            breaker_store.force(market.breaker("wavespeed", DRAFT), "")
+            assert engine.finish(job).status == "completed"
 
 
 @pytest.mark.parametrize("mode", ["shadow", "on", "off"])

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
-from apps.jobs.models import Attempt, Job, JobEvent
+from apps.jobs.models import Attempt, Job, JobEvent, ProviderBatch
 from apps.jobs.states import AttemptStatus, Billed, JobStatus, Kind
 from apps.ledger import holds, usage
 from apps.ledger.models import (
@@ -33,7 +33,7 @@ from apps.ops import alerts, bills, mail
 from apps.ops.models import Alert, Bill, BillLine, Email
 from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent, Provider
-from apps.validation.models import PolicyList, QualityStandard, Takedown
+from apps.validation.models import JudgeDay, PolicyList, QualityStandard, Takedown
 from apps.webhooks.models import Delivery, DeliveryAttempt, Endpoint, Event
 from tests import factories
 
@@ -230,6 +230,15 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Job: attempt,
     Attempt: attempt,
     JobEvent: moved,
+    ProviderBatch: lambda i: ProviderBatch.objects.create(
+        route_id=uuid.uuid4(),
+        provider="openai",
+        provider_model=f"model-{i}",
+        size=9,
+        room=10,
+        waited_s=1.5,
+        due_at=clock.now(),
+    ),
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
     TeamBudget: lambda i: TeamBudget.objects.create(team=factories.team(), limit_usd=Decimal(5)),
@@ -241,6 +250,9 @@ make: dict[type[Model], Callable[[int], Any]] = {
     QualityStandard: lambda i: QualityStandard.objects.create(model=f"model-{i}", min_technical=0.3),
     PolicyList: lambda i: PolicyList.objects.create(
         name=f"list {i}", action="block", category="c", terms="bomb"
+    ),
+    JudgeDay: lambda i: JudgeDay.objects.create(
+        day=date(2026, 3, 1) + timedelta(days=i), asked=i, spent_usd=Decimal(i)
     ),
     Takedown: lambda i: Takedown.objects.create(sha256=f"{i:064x}", reason=f"order {i}"),
     Endpoint: lambda i: Endpoint.objects.create(team=factories.team(), url=f"https://example.com/{i}"),

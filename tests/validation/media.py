@@ -3,6 +3,7 @@
 import io
 import math
 from array import array
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,30 @@ def clip(
     codec: str = "mpeg4",
     moving: bool = True,
 ) -> Path:
+    count = round(duration_s * 10)
+    shown = (
+        scene(size, number / count) if moving else Image.new("RGB", size, "grey") for number in range(count)
+    )
+    return film(path, shown, size=size, codec=codec)
+
+
+def film(
+    path: Path, shown: Iterable[Image.Image], *, size: tuple[int, int] = (64, 48), codec: str = "mpeg4"
+) -> Path:
+    """These pictures, ten a second."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        count = round(duration_s * 10)
-        for number in range(count):
-            picture: Any = scene(size, number / count) if moving else Image.new("RGB", size, "grey")
-            frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]  # av's own
+        for image in shown:
+            frame = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]  # av's own
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def colours(path: Path, *named: str, each: int = 4) -> Path:
+    """A film that is of one colour after the other."""
+    return film(path, (Image.new("RGB", (64, 48), name) for name in named for _ in range(each)))
 
 
 def tone(

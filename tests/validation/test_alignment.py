@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from apps.validation import output
-from apps.validation.checks import alignment
+from apps.validation.checks import alignment, decode
 from apps.validation.checks.results import CheckResult, Standard, Subject
-from tests.validation import clip, photos
+from tests.validation import clip, media, photos
 
 RED, BLUE = (220, 10, 10), (10, 10, 220)
 
@@ -52,6 +52,38 @@ def test_how_much_has_to_match_is_the_standards_word(tmp_path: Path, model: Path
 def test_a_long_prompt_is_scored_by_its_sentences(tmp_path: Path, model: Path) -> None:
     long = "red " * 50 + ". " + "red " * 50 + "."
     assert asked(tmp_path, RED, long).status == "passed"
+
+
+def filmed(path: Path, *colours: str, prompt: str) -> CheckResult:
+    media.colours(path, *colours)
+    return alignment.check(Subject(path, "video", "video/mp4", {}, prompt))
+
+
+def test_a_film_is_scored_by_the_mean_of_its_stills(tmp_path: Path, model: Path) -> None:
+    right = filmed(tmp_path / "right.mp4", "red", "red", "red", "red", "red", prompt="red")
+    wrong = filmed(tmp_path / "wrong.mp4", "blue", prompt="red")
+    mixed = filmed(tmp_path / "mixed.mp4", "blue", "blue", "blue", "blue", "red", prompt="red")
+    assert (right.status, right.details["pictures"]) == ("passed", 5)
+    assert wrong.status == "failed"
+    one, none = right.details["cosine"], wrong.details["cosine"]
+    assert mixed.details["cosine"] == pytest.approx((one + 4 * none) / 5, abs=0.02)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 25, 90])
+def test_a_film_of_any_length_gives_a_few_stills_in_order(tmp_path: Path, frames: int) -> None:
+    shades = (Image.new("RGB", (64, 48), (round(250 * n / frames),) * 3) for n in range(frames))
+    path = media.film(tmp_path / "a.mp4", shades)
+    stills = decode.pictures(Subject(path, "video", "video/mp4", {}))
+    assert len(stills) == min(frames, 5)
+    greys = [image.convert("L").resize((1, 1)).getpixel((0, 0)) for image in stills]
+    assert greys == sorted(greys)
+    if frames > 5:
+        assert greys[0] < 60 < 190 < greys[-1], "of the whole film"
+
+
+def test_a_recording_of_sound_is_not_compared(tmp_path: Path, model: Path) -> None:
+    found = alignment.check(Subject(tmp_path / "none.wav", "audio", "audio/wav", {}, "a bell"))
+    assert (found.status, found.details["why"]) == ("skipped", "not made of audio")
 
 
 @pytest.mark.django_db

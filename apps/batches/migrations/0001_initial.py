@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('accounts', '0007_batch_items_of_tiers'),
+        ('accounts', '0008_batch_items_of_tiers'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

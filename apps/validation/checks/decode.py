@@ -5,7 +5,7 @@ JPEG, and FFmpeg plays the first half of a file without complaint.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,17 @@ def _check_size(width: int, height: int) -> None:
         raise Undecodable(f"{width} × {height} pixels are too many")
 
 
+def pictures(subject: Subject) -> list[Any]:
+    """The picture, or stills of the film, as Pillow images; decoded once for all checks. Raises Undecodable."""
+    if not subject.stills.pictures():
+        if subject.kind == "image":
+            with picture(subject.path, subject.media_type) as image:
+                subject.stills.picture(image)
+        else:
+            recording(subject, subject.stills)
+    return subject.stills.pictures()
+
+
 @dataclass(slots=True)
 class _Seen:
     """What has been decoded so far. `ends_at_s` on the recording's own clock."""
@@ -81,8 +92,8 @@ class _Seen:
     height: int | None = None
 
 
-def recording(subject: Subject, watcher: Watcher) -> MediaInfo:
-    """Decodes a video or audio file to its end, showing each frame to `watcher`. Raises Undecodable."""
+def recording(subject: Subject, *watchers: Watcher) -> MediaInfo:
+    """Decodes a video or audio file to its end, showing each frame to the watchers. Raises Undecodable."""
     import av
 
     path, media_type, with_video = subject.path, subject.media_type, subject.kind == "video"
@@ -94,7 +105,7 @@ def recording(subject: Subject, watcher: Watcher) -> MediaInfo:
         with av.open(
             f"file:{path}", format=_CONTAINERS[media_type], options=options, metadata_errors="ignore"
         ) as container:
-            return _decode_all(container, watcher, with_video=with_video)
+            return _decode_all(container, watchers, with_video=with_video)
     except Undecodable:
         raise
     except Exception as error:  # noqa: BLE001 - as above
@@ -103,7 +114,7 @@ def recording(subject: Subject, watcher: Watcher) -> MediaInfo:
         ) from None
 
 
-def _decode_all(container: Any, watcher: Watcher, *, with_video: bool) -> MediaInfo:
+def _decode_all(container: Any, watchers: Sequence[Watcher], *, with_video: bool) -> MediaInfo:
     streams = container.streams.video if with_video else container.streams.audio
     if not streams:
         raise Undecodable("there is no video in it" if with_video else "there is no sound in it")
@@ -118,7 +129,8 @@ def _decode_all(container: Any, watcher: Watcher, *, with_video: bool) -> MediaI
     seen = _Seen()
     for frame in _frames(container, stream):
         _count(seen, frame, with_video=with_video)
-        watcher.frame(frame)
+        for watcher in watchers:
+            watcher.frame(frame)
     return _conclude(seen, announced_s)
 
 

@@ -17,8 +17,8 @@ def check(subject: Subject) -> CheckResult:
     details: dict[str, Any] = {"sha256": digest}
     image = None
     if subject.kind == "image":
-        with decode.picture(subject.path, subject.media_type) as image:
-            details["phash"] = takedowns.text(takedowns.phash(image))
+        (image,) = decode.pictures(subject)
+        details["phash"] = takedowns.text(takedowns.phash(image))
     if reason := takedowns.find(digest, image):
         problems = [f"it was taken down: {reason}"]
         return CheckResult(

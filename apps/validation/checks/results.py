@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from apps.validation.checks.stills import Stills
+
 Status = Literal["passed", "failed", "skipped", "error"]
 
 
@@ -49,6 +51,8 @@ class Subject:
     requested: Mapping[str, Any]
     prompt: str = ""
     standard: Standard = DEFAULT
+    # What of it is looked at, as soon as it has been decoded.
+    stills: Stills = field(default_factory=Stills, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

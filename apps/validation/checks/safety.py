@@ -1,46 +1,35 @@
-"""Is a delivered picture safe to show? Asked of whoever is there to ask: the moderation service, and nudenet.
+"""Is a delivered picture or film safe to show? Asked of whoever is there to ask: the moderation service, and NudeNet.
 
-Always of outputs too: a harmless prompt can give an unsafe picture. nudenet finds nudity only; it knows no violence,
-hate or age, and is no protection of children. Without either the check is skipped, never passed.
+Always of outputs too: a harmless prompt can give an unsafe picture. A film is as unsafe as the worst of its stills.
+Without either the check is skipped, never passed; nobody here listens to sound.
 """
 
-import importlib.util
-from functools import cache
+import io
 from typing import Any, Final
 
 from django.conf import settings
 
-from apps.validation import moderation
+from apps.validation import moderation, nudity
+from apps.validation.checks import decode
 from apps.validation.checks.results import CheckResult, Subject
 
 NAME: Final = "content_safety"
-VERSION: Final = "safety-1"
-_EXPOSED: Final = frozenset(
-    {
-        "FEMALE_GENITALIA_EXPOSED",
-        "MALE_GENITALIA_EXPOSED",
-        "FEMALE_BREAST_EXPOSED",
-        "ANUS_EXPOSED",
-        "BUTTOCKS_EXPOSED",
-    }
-)
+VERSION: Final = "safety-2"
 
 
 def check(subject: Subject) -> CheckResult:
     """`error`: the service could not say; the check is to be made again."""
-    if subject.kind != "image":
-        return CheckResult(
-            NAME, "skipped", None, None, {"why": f"no detector for {subject.kind}"}, version=VERSION
-        )
+    if subject.kind == "audio":
+        return _skipped("no detector for audio")
     scores: dict[str, float] = {}
     by: list[str] = []
     flagged: frozenset[str] = frozenset()
-    if _has_nudenet():
-        scores["nudity"] = _nudity(subject)
+    if nudity.is_installed():
+        scores["nudity"] = nudity.score(decode.pictures(subject))
         by.append("nudenet")
     if moderation.is_configured():
         try:
-            opinion = moderation.of_picture(subject.path.read_bytes(), subject.media_type)
+            opinion = _moderated(subject)
         except moderation.Unavailable as error:
             if settings.MODERATION_REQUIRED:
                 details = {"problems": [f"moderation: {error}"]}
@@ -49,9 +38,22 @@ def check(subject: Subject) -> CheckResult:
             scores |= opinion.scores
             flagged = opinion.flagged
             by.append("moderation")
-    if not by:
-        return CheckResult(NAME, "skipped", None, None, {"why": "no detector is installed"}, version=VERSION)
-    return _conclude(subject, scores, flagged, by)
+    return _conclude(subject, scores, flagged, by) if by else _skipped("no detector is installed")
+
+
+def _moderated(subject: Subject) -> moderation.Opinion:
+    """The service looks at one picture at a time. Raises Unavailable."""
+    if subject.kind == "image":
+        return moderation.of_picture(subject.path.read_bytes(), subject.media_type)
+    return moderation.worst_of(
+        moderation.of_picture(_jpeg(still), "image/jpeg") for still in decode.pictures(subject)
+    )
+
+
+def _jpeg(image: Any) -> bytes:
+    content = io.BytesIO()
+    image.convert("RGB").save(content, "JPEG", quality=85)
+    return content.getvalue()
 
 
 def _conclude(
@@ -68,19 +70,5 @@ def _conclude(
     return CheckResult(NAME, "passed", True, score, details, version=VERSION)
 
 
-@cache
-def _has_nudenet() -> bool:
-    return importlib.util.find_spec("nudenet") is not None
-
-
-@cache
-def _detector() -> Any:
-    from nudenet import NudeDetector
-
-    return NudeDetector()
-
-
-def _nudity(subject: Subject) -> float:
-    """The surest exposed part, 0 to 1."""
-    found = _detector().detect(str(subject.path))
-    return max((float(part["score"]) for part in found if part["class"] in _EXPOSED), default=0.0)
+def _skipped(why: str) -> CheckResult:
+    return CheckResult(NAME, "skipped", None, None, {"why": why}, version=VERSION)

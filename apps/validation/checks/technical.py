@@ -48,12 +48,13 @@ def _measured(subject: Subject) -> _Measured:
     """The file's measures, its scores, what makes it useless, and what is worth telling."""
     if subject.kind == "image":
         with decode.picture(subject.path, subject.media_type) as image:
+            subject.stills.picture(image)
             scores = picture.measure(image)
             bad = [f"there is nothing to see: {name}" for name in _hard(scores)]
             return MediaInfo(*image.size), scores, bad, {}
     if subject.kind == "video":
         film = Film()
-        media = decode.recording(subject, film)
+        media = decode.recording(subject, film, subject.stills)
         problems = film.problems(duration_s=media.duration_s, fps=subject.requested.get("fps"))
         return media, film.scores(), problems, film.details()
     sound = Sound()

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0006_semantic_cache'),
+        ('accounts', '0007_region_and_commercial_use'),
     ]
 
     operations = [

@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0007_batch_items_of_tiers'),
-        ('jobs', '0010_hedged_attempts'),
+        ('accounts', '0008_batch_items_of_tiers'),
+        ('jobs', '0012_provider_batches'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
-            index=models.Index(condition=models.Q(('due_at__isnull', False)), fields=['user', 'status', 'batch_id', 'id'], name='job_open_by_user'),
+            index=models.Index(condition=models.Q(('due_at__isnull', False)), fields=['user', 'priority', 'status', 'batch_id', 'id'], name='job_open_by_user'),
         ),
         migrations.AddIndex(
             model_name='job',
