@@ -363,6 +363,9 @@ EMAIL_FILE_PATH: str = _EMAIL["EMAIL_FILE_PATH"]
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="genplatform@localhost")
 
+# Who is told of alerts, by Apprise: {"critical": [urls], …}. Those of a severity get the graver ones too.
+ALERT_URLS: dict[str, list[str]] = env.json("ALERT_URLS", default={})
+
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _shared: list[Any] = [
@@ -391,13 +394,20 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     # httpx logs whole URLs at INFO: ids of jobs and, in a query, tokens.
     # Celery says at INFO every ring and every task: two lines for each second of an idle platform.
+    # Apprise, and urllib3 on its behalf, name the addresses of alerts, which hold secrets; whether one was told is in
+    # the notice's row.
     "loggers": {
-        name: {"level": "WARNING"}
-        for name in ("httpx", "celery.beat", "celery.app.trace", "celery.worker.strategy")
+        **{
+            name: {"level": "WARNING"}
+            for name in ("httpx", "urllib3", "celery.beat", "celery.app.trace", "celery.worker.strategy")
+        },
+        "apprise": {"level": "CRITICAL", "propagate": False},
     },
 }
 structlog.configure(
     processors=[
+        # What is not shown costs nothing more.
+        structlog.stdlib.filter_by_level,
         *_shared,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],

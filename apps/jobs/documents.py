@@ -158,8 +158,9 @@ def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:
 
 
 def output(kept: dict[str, Any]) -> dict[str, Any]:
-    """A file, with a link to it."""
-    return {"url": artifacts.signed_url(kept["artifact_id"]), **kept}
+    """One output with a link that is good for a while, without what only a takedown needs."""
+    shown = {name: value for name, value in kept.items() if name not in ("made_sha256", "phash")}
+    return {"url": artifacts.signed_url(kept["artifact_id"]), **shown}
 
 
 def phase(job: Job, attempt: Attempt | None) -> str:

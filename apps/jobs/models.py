@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q, Value
 
@@ -359,6 +360,12 @@ class JobEvent(models.Model):
     at = models.DateTimeField()
     from_status = models.CharField(max_length=9)
     to_status = models.CharField(max_length=9)
+
+    class Meta:
+        indexes = [
+            # Serves the watch for anomalies: what ended in a minute. Events come in the order of time.
+            BrinIndex(fields=["at"], name="event_by_time", pages_per_range=16, autosummarize=True),
+        ]
 
 
 class Uncounted(models.Model):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal
 import httpx
 from django.conf import settings
 
+from apps.providers import asked
 from apps.providers.errors import ErrorKind, ProviderError
 
 MAX_BYTES = 1_000_000
@@ -25,6 +26,7 @@ MAX_RESULT_BYTES = 64_000_000
 
 # A call that is made at all gets a chance.
 _LEAST_S = 1.0
+_HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "genplatform"}
 _within_s: ContextVar[float] = ContextVar("within_s", default=math.inf)
 _begins_by: ContextVar[float] = ContextVar("begins_by", default=math.inf)
 
@@ -44,8 +46,10 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 @dataclass(frozen=True)
 class Answer:
+    """`headers` by lower-case name."""
+
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> dict[str, Any]:
@@ -73,8 +77,10 @@ def exchange(
     Raises ProviderError: connect (nothing was sent), ambiguous (the provider may have read it) or malformed (more
     than `max_bytes`).
     """
-    body = bytearray()
     wait_s = min(total_s or settings.PROVIDER_READ_TIMEOUT_S, _within_s.get())
+    if method == "GET":
+        return _ask(url, headers=headers, max_bytes=max_bytes, wait_s=wait_s)
+    body = bytearray()
     status, headers_told = _stream(
         method, url, headers=headers, content=content, wait_s=wait_s, max_bytes=max_bytes, take=body.extend
     )
@@ -99,6 +105,25 @@ def begun_within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _begins_by.reset(token)
+
+
+def _ask(url: str, *, headers: Mapping[str, str], max_bytes: int, wait_s: float) -> Answer:
+    try:
+        reply = asked.get(
+            url,
+            headers={**_HEADERS, **headers},
+            max_bytes=max_bytes,
+            connect_s=min(settings.PROVIDER_CONNECT_TIMEOUT_S, wait_s),
+            wait_s=wait_s,
+            ends_at=time.monotonic() + wait_s,
+        )
+    except asked.Unsent as error:
+        raise ProviderError(ErrorKind.CONNECT, str(error)) from error
+    except asked.LOST as error:
+        raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+    if len(reply.body) > max_bytes:
+        raise ProviderError(ErrorKind.MALFORMED, f"more than {max_bytes} bytes")
+    return Answer(reply.status, reply.headers, reply.body)
 
 
 @contextmanager
@@ -188,7 +213,7 @@ def client() -> httpx.Client:
         # No proxy or credentials from the environment.
         trust_env=False,
         # Bodies are counted as they arrive; a compressed one could grow past the bound when unpacked.
-        headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "genplatform"},
+        headers=_HEADERS,
     )
 
 

@@ -57,7 +57,7 @@ def ask(
     A `Refused` order waits or goes elsewhere; nothing was sent.
     """
     submit, outcome = Name(provider, model, "submit"), Name(provider, model, "outcome")
-    wishes = [Wish(submit, _SUBMIT_LEASE_S, ramp=True), Wish(outcome, within_s)]
+    wishes = [Wish(submit, _SUBMIT_LEASE_S, ramp=True, wary=True), Wish(outcome, within_s)]
     passed = breaker_store.admit(wishes, token=token)
     if isinstance(passed, Refused):
         return passed

@@ -20,6 +20,8 @@ class EventType(models.TextChoices):
     BATCH_CANCELED = "batch.canceled", "A batch ended as its user asked"
     BATCH_EXPIRED = "batch.expired", "The time of a batch was over before all of its items had ended"
     BUDGET_WARNING = "budget.warning", "A threshold of a budget was passed"
+    SPEND_WARNING = "spend.warning", "A user of the team spends far more a minute than is usual"
+    QUALITY_WARNING = "quality.warning", "The quality of a model that the team uses has fallen"
 
 
 def _every_type() -> list[str]:

@@ -31,5 +31,5 @@ DROP FUNCTION batches_tally_item();
 
 
 class Migration(migrations.Migration):
-    dependencies = [("batches", "0001_initial"), ("jobs", "0013_items_of_batches")]
+    dependencies = [("batches", "0001_initial"), ("jobs", "0014_items_of_batches")]
     operations = [migrations.RunSQL(CREATE, DROP)]

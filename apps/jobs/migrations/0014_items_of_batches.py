@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0008_batch_items_of_tiers'),
-        ('jobs', '0012_provider_batches'),
+        ('jobs', '0013_events_by_time'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
