@@ -72,6 +72,7 @@ def claimed(job: Job) -> Job:
 def test_it_ends_with_its_last_item_and_says_so_once(
     pro: Someone, work: Work, told: Callable[[], list[tuple[str, str]]]
 ) -> None:
+    assert pro.user.team_id
     Endpoint.objects.create(team_id=pro.user.team_id, url="https://example.com/hook")
     jobs = running(begin(pro, 3))
     assert results(pro, str(jobs[0].batch_id)) == []
