@@ -1,7 +1,7 @@
 """Every call to a provider passes here: one place for timing, logging and the last word on errors."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -12,6 +12,9 @@ from apps.core.telemetry import tracing
 from apps.providers import http, metrics, permits, reach, registry
 from apps.providers.contract import (
     Adapter,
+    Batches,
+    BatchPending,
+    BatchResults,
     Capabilities,
     Fitted,
     GenerationRequest,
@@ -76,6 +79,45 @@ def find(provider: str, request: GenerationRequest) -> Ticket | None:
         return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
 
 
+def submit_batch(
+    provider: str, requests: Sequence[GenerationRequest], key: str, *, permit: Permit, begun_within_s: float
+) -> Ticket:
+    """Places all the orders in one call, once, under our name `key`. Raises ProviderError.
+
+    As `submit`; every attempt must have been committed before. `begun_within_s`: after that nothing is sent any more.
+    """
+    error = None
+    try:
+        with http.begun_within(begun_within_s):
+            return _timed(
+                provider,
+                "submit_batch",
+                lambda adapter: _batches(adapter).submit_batch(requests, key),
+                ErrorKind.AMBIGUOUS,
+            )
+    except ProviderError as caught:
+        error = caught
+        raise
+    finally:
+        permits.submitted(permit, error, slow=False)
+
+
+def find_batch(provider: str, key: str) -> Ticket | None:
+    """The ticket of a batch whose answer was lost; None if the provider has none of that name. Raises ProviderError."""
+    with reach.asking(provider):
+        return _timed(
+            provider, "find_batch", lambda adapter: _batches(adapter).find_batch(key), ErrorKind.MALFORMED
+        )
+
+
+def poll_batch(provider: str, ticket: Ticket) -> BatchPending | BatchResults:
+    """Asks what became of a batch. Raises ProviderError, none of which is its end. The results are to be closed."""
+    with reach.asking(provider):
+        return _timed(
+            provider, "poll_batch", lambda adapter: _batches(adapter).poll_batch(ticket), ErrorKind.MALFORMED
+        )
+
+
 def ping(provider: str) -> None:
     """A free call that shows that the provider is up. Raises ProviderError if it is not."""
     with http.within(_PING_S):
@@ -90,6 +132,12 @@ def fit(provider: str, request: GenerationRequest) -> Fitted:
 def capabilities(provider: str) -> Capabilities:
     """What its protocol can do. Raises ProviderError (authentication) for a provider that is not configured."""
     return _adapter(provider).capabilities
+
+
+def _batches(adapter: Adapter) -> Batches:
+    if not isinstance(adapter, Batches):
+        raise ProviderError(ErrorKind.UNSUPPORTED, "the provider has no batches")
+    return adapter
 
 
 def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
