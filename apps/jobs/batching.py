@@ -408,7 +408,8 @@ def _lost(batch: ProviderBatch) -> None:
 def _hand_out(batch: ProviderBatch, results: BatchResults) -> None:
     for job, attempt in _each(batch, AttemptStatus.SUBMITTED):
         try:
-            _hand_over(job, attempt, results)
+            with leases.step("batch", job):
+                _hand_over(job, attempt, results)
         except Exception:
             # The others are not to wait for it: its lease runs out, and whoever takes it then counts the crash.
             log.exception("batch.hand_over_failed", batch=str(batch.pk), job=str(job.pk))
