@@ -13,8 +13,9 @@ app = Celery("genplatform")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-# io: provider calls and deliveries, many at once. cpu: validation, prefork. control: sweeps.
-QUEUES = ("io", "cpu", "control")
+# io: provider calls and deliveries, many at once. cpu: validation, prefork. control: sweeps. Work of priority batch has
+# queues of its own, which the same workers take from when the others are empty.
+QUEUES = ("io", "cpu", "control", "io_batch", "cpu_batch")
 
 # Flower sees a task at most this late. Celery alone would publish every event by itself, up to three for each task.
 _EVENTS_EVERY_S = 1.0
@@ -58,12 +59,13 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 app.conf.beat_schedule = {
     "sweep-jobs": _every(1.0, "jobs.sweep"),
+    "sweep-batches": _every(1.0, "jobs.sweep_batches"),
     "sweep-deliveries": _every(2.0, "webhooks.sweep"),
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
     "count-ended-jobs": _every(5.0, "jobs.count_ended"),
     "push-metrics": _every(15.0, "ops.push_metrics"),
-    "ping-providers": _every(5.0, "providers.ping"),
+    "ping-providers": _every(1.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
     "watch-anomalies": _every(30.0, "ops.watch_anomalies"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),

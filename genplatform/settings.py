@@ -11,6 +11,7 @@ from typing import Any
 import environ
 import structlog
 
+from apps.core.telemetry import logs, tracing
 from genplatform.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -308,6 +309,13 @@ SEMANTIC_MAX_ERROR: float = env.float("SEMANTIC_MAX_ERROR", default=0.01)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
 JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)
+# Jobs of priority batch that are sent to a provider together, and how long one waits for others; a route may say
+# otherwise.
+BATCH_SIZE: int = env.int("BATCH_SIZE", default=10)
+BATCH_WAIT_S: float = env.float("BATCH_WAIT_S", default=5.0)
+# Such a job has this long. One that has waited so long for a place at its provider waits no more behind others.
+BATCH_DEADLINE_S: int = env.int("BATCH_DEADLINE_S", default=86_400)
+BATCH_AGED_S: int = env.int("BATCH_AGED_S", default=900)
 JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
 # After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
 UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)
@@ -359,7 +367,13 @@ ALERT_URLS: dict[str, list[str]] = env.json("ALERT_URLS", default={})
 
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-_shared: list[Any] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
+_shared: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    tracing.mark,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _timestamp,
+]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -369,6 +383,7 @@ LOGGING: dict[str, Any] = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                logs.without_rows,
                 structlog.processors.JSONRenderer(),
             ],
             "foreign_pre_chain": _shared,
@@ -390,7 +405,8 @@ LOGGING: dict[str, Any] = {
 }
 structlog.configure(
     processors=[
-        structlog.contextvars.merge_contextvars,
+        # What is not shown costs nothing more.
+        structlog.stdlib.filter_by_level,
         *_shared,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],

@@ -1,4 +1,4 @@
-"""docker/prometheus, docker/grafana and docker/otel name what exists: instruments, labels, bounds of buckets, each other."""
+"""docker/prometheus, docker/grafana and docker/otel name what exists: instruments, labels, buckets, each other."""
 
 import json
 import re
@@ -120,7 +120,7 @@ def test_every_alert_says_how_grave_it_is_and_what_to_do() -> None:
 
 
 def test_every_objective_has_a_fast_and_a_slow_alert_of_two_windows_each() -> None:
-    """The Site Reliability Workbook, chapter 5, table 5-8: 14.4 over 1 h and 5 m, 6 over 6 h and 30 m, 1 over 3 d and 6 h."""
+    """The Site Reliability Workbook, ch. 5: 14.4 over 1 h and 5 m, 6 over 6 h and 30 m, 1 over 3 d and 6 h."""
     budgets = {"jobs_failed": 0.01, "accept_slow": 0.01, "overhead_slow": 0.05}
     alerts = " ".join(rule["expr"] for rule in rules() if "alert" in rule)
     found = {}

@@ -48,25 +48,33 @@ def select(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return found
 
 
-def columns(model: type[models.Model], of: str) -> str:
-    """Every column of `model`, of the table known as `of`, in the order that `make` reads them."""
-    return ", ".join(f'{of}."{field.column}"' for field in model._meta.concrete_fields)
+def columns(model: type[models.Model], of: str, only: tuple[str, ...] = ()) -> str:
+    """Every column of `model`, or `only` those of these attributes, of the table known as `of`, in the order that
+    `make` reads them."""
+    return ", ".join(f'{of}."{field.column}"' for field in _concrete(model, only))
 
 
-def make(model: type[Row], values: Sequence[Any]) -> Row:
-    """The row of `model` whose columns have these values, as read from the database. No signals."""
+def make(model: type[Row], values: Sequence[Any], only: tuple[str, ...] = ()) -> Row:
+    """The row of `model` whose columns have these values, as read from the database. No signals. Asked for another
+    attribute than `only` these, it reads that one from the database, as the ORM's deferred ones."""
     row = model.__new__(model)
     row._state = ModelState()
     row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-    for (name, convert), value in zip(_fields(model), values, strict=True):
+    for (name, convert), value in zip(_fields(model, only), values, strict=True):
         row.__dict__[name] = convert(value) if convert and value is not None else value
     return row
 
 
 @cache
-def _fields(model: type[models.Model]) -> list[tuple[str, Callable[[Any], Any] | None]]:
+def _fields(
+    model: type[models.Model], only: tuple[str, ...] = ()
+) -> list[tuple[str, Callable[[Any], Any] | None]]:
     """The attribute of each column, and how its value is read where the driver does not do it (JSON)."""
-    return [(field.attname, _reader(field)) for field in model._meta.concrete_fields]
+    return [(field.attname, _reader(field)) for field in _concrete(model, only)]
+
+
+def _concrete(model: type[models.Model], only: tuple[str, ...]) -> "list[models.Field[Any, Any]]":
+    return [field for field in model._meta.concrete_fields if not only or field.attname in only]
 
 
 def _reader(field: "models.Field[Any, Any]") -> Callable[[Any], Any] | None:

@@ -203,7 +203,9 @@ def _cache(job: Job) -> dict[str, Any] | None:
 
 
 def _output(output: dict[str, Any]) -> dict[str, Any]:
-    return {"url": artifacts.signed_url(output["artifact_id"]), **output}
+    """Without what only a takedown needs."""
+    shown = {name: value for name, value in output.items() if name not in ("made_sha256", "phash")}
+    return {"url": artifacts.signed_url(output["artifact_id"]), **shown}
 
 
 def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:

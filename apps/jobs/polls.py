@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, notify, rows
-from apps.jobs import hedging, leases, reads, run
-from apps.jobs.models import Job
+from apps.jobs import hedging, leases, run
+from apps.jobs.models import Attempt, Job
 from apps.providers import call
 from apps.providers.contract import Pending, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
@@ -33,6 +33,21 @@ SAYS_NOTHING = frozenset(
     }
 )
 
+# What a look needs of each; the rest is most of what reading them would cost.
+_OF_JOB = ("id", "priority", "quote", "lease")
+_OF_ATTEMPT = (
+    "id",
+    "job_id",
+    "provider",
+    "model",
+    "route_id",
+    "ticket",
+    "provider_status",
+    "progress",
+    "polls",
+    "hedged",
+    "submitted_at",
+)
 _TAKE = f"""
 WITH due AS (
     SELECT j.id FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
@@ -43,7 +58,8 @@ WITH due AS (
     UPDATE jobs_job SET lease = gen_random_uuid(), lease_expires_at = %(expires_at)s, due_at = %(expires_at)s
     FROM due WHERE jobs_job.id = due.id RETURNING jobs_job.*
 )
-SELECT {reads.COLUMNS} FROM j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
+SELECT {rows.columns(Job, "j", _OF_JOB)}, {rows.columns(Attempt, "a", _OF_ATTEMPT)}
+FROM j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
 """  # noqa: S608 - only our own constants are interpolated
 
 # A nudge that came meanwhile (`due_at` before the lease's end) makes a job due now, as in leases.leave.
@@ -67,7 +83,7 @@ def some() -> int:
     if not taken:
         return 0
     with leases.kept(taken):
-        news = [row for job in taken if (row := _look(job))]
+        news = [row for job in taken if (row := _look_in_its_trace(job))]
         _give_back(taken, news)
     return len(taken)
 
@@ -82,7 +98,18 @@ def _take() -> list[Job]:
             "batch": BATCH,
         },
     )
-    return [job for row in found if (job := reads.joined([row]))]
+    return [_with_attempt(row) for row in found]
+
+
+def _with_attempt(row: tuple[Any, ...]) -> Job:
+    job = rows.make(Job, row[: len(_OF_JOB)], _OF_JOB)
+    job.past = [rows.make(Attempt, row[len(_OF_JOB) :], _OF_ATTEMPT)]
+    return job
+
+
+def _look_in_its_trace(job: Job) -> dict[str, Any] | None:
+    with leases.step("poll", job):
+        return _look(job)
 
 
 def _look(job: Job) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from apps.catalog import snapshot
 from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
+from apps.core.telemetry import tracing
 from apps.jobs import (
     cached,
     cancel,
@@ -70,7 +71,8 @@ class Jobs(APIView):
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
         asked = inputs.parse(serializers.JobRequest, inputs.body(request))
-        job, replayed = submit.submit(caller.required(request), asked, once=once)
+        traceparent = tracing.of_request(request.headers.get("traceparent"))
+        job, replayed = submit.submit(caller.required(request), asked, once=once, traceparent=traceparent)
         return _accepted(job, replayed=replayed)
 
     @extend_schema(

@@ -16,13 +16,14 @@ Verdict = Literal["ok", "failure", "neutral"]
 class Rules:
     """Opens on any of three signs:
 
-    - the window: of `min_calls` or more calls in `window_s`, `failure_rate` failed or `slow_rate` were slow;
+    - the window: of `min_calls` or more calls in `window_s`, `failure_rate` failed (and that is no accident, with what
+      failed in the long run) or `slow_rate` were slow;
     - the streak: `streak` failures in a row within `streak_s` (or however long, where there are few calls);
     - the count window, for little traffic: of the last `count` calls, `count_rate` failed.
 
     A streak must be no accident: where a part `usual` of the calls fails anyway, it is as long as would come by chance
     once in 1 / `chance` calls. So a provider that fails three calls of ten does not flap, and a dead one is left after
-    five or six.
+    five or six. More than `borne` is never excused by the long run.
     """
 
     window_s: int = 60
@@ -34,6 +35,9 @@ class Rules:
     chance: float = 1e-6
     usual: float = 0.05
     learning: float = 0.05
+    window_chance: float = 1e-4
+    long_run: float = 0.005
+    borne: float = 0.3
     count: int = 20
     count_rate: float = 0.75
     open_s: float = 15.0
@@ -50,9 +54,14 @@ class Rules:
     ramp_again_s: float = 0.5
     # At most so long does a worker that was killed while it ordered keep others from a breaker that warms up.
     ramp_lease_s: float = 10.0
+    # While the latest call failed, no more are under way than it takes to know whether the provider is dead. A worker
+    # that was killed meanwhile takes no place for longer than this.
+    wary_again_s: float = 0.5
+    wary_lease_s: float = 20.0
     forced_again_s: float = 10.0
-    # For so long a failed ping is the last word: nobody need pay for a probe to learn the same.
-    ping_holds_s: float = 15.0
+    # For so long a failed ping is the last word: nobody need pay for a probe to learn the same. Longer than from one
+    # ping to the next.
+    ping_holds_s: float = 30.0
 
 
 RULES: Final = Rules()
@@ -63,6 +72,7 @@ class State:
     """What is remembered of one breaker; JSON in Redis, under these names.
 
     generation: rises with every change of `state`; a result of a call let in under an older one is stale.
+    usual, baseline: the part of the calls that fails, of late and in the long run.
     openings: how often it opened without `calm_s` of peace between. leases: calls that are counted while they last,
     token → when they are given up. last: the latest results, "1" for a failure. down: its last ping failed.
     """
@@ -79,6 +89,7 @@ class State:
     streak: int = 0
     streak_at: int = 0
     usual: float = RULES.usual
+    baseline: float = RULES.usual
     last: str = ""
     down: bool = False
     down_until: int = 0
@@ -98,9 +109,12 @@ class Refused:
 
 
 def admit(
-    state: State, *, token: str, now: int, lease_ms: int, ramp: bool, rules: Rules = RULES
+    state: State, *, token: str, now: int, lease_ms: int, ramp: bool, wary: bool = False, rules: Rules = RULES
 ) -> Refused | None:
-    """Lets one call in, or says why not. Changes `state`. A call let in must be reported, or its lease runs out."""
+    """Lets one call in, or says why not. Changes `state`. A call let in must be reported, or its lease runs out.
+
+    `ramp`: few at once until some succeeded. `wary`: few at once while the latest failed.
+    """
     if state.forced:
         return Refused("forced_open", _ms(rules.forced_again_s)) if state.forced == "open" else None
     if state.state == "open":
@@ -110,6 +124,9 @@ def admit(
         _become(state, "half_open", state.reason, now)
     if state.state == "half_open":
         return _lease(state, token, now, lease_ms, rules.probes, "half_open", _ms(rules.probe_again_s))
+    if wary and state.streak:
+        most, lease_ms = suspicion(state, rules), min(lease_ms, _ms(rules.wary_lease_s))
+        return _lease(state, token, now, lease_ms, most, "suspected", _ms(rules.wary_again_s))
     if ramp and state.successes < rules.ramp:
         most, lease_ms = rules.ramp_start + state.successes, min(lease_ms, _ms(rules.ramp_lease_s))
         return _lease(state, token, now, lease_ms, most, "warming_up", _ms(rules.ramp_again_s))
@@ -188,6 +205,7 @@ def _count(state: State, *, failed: bool, slow: bool, now: int, rules: Rules) ->
     bucket[1] += failed
     bucket[2] += slow
     state.last = (state.last + ("1" if failed else "0"))[-rules.count :]
+    state.baseline += rules.long_run * (failed - state.baseline)
     if failed:
         state.streak_at = state.streak_at if state.streak else now
         state.streak += 1
@@ -202,7 +220,11 @@ def _count(state: State, *, failed: bool, slow: bool, now: int, rules: Rules) ->
 
 def _sign(state: State, now: int, rules: Rules) -> str:
     calls, failures, slow = (sum(kept[index] for kept in state.buckets.values()) for index in range(3))
-    if calls >= rules.min_calls and failures >= rules.failure_rate * calls:
+    if (
+        calls >= rules.min_calls
+        and failures >= rules.failure_rate * calls
+        and surprise(calls, failures, state.baseline, rules) >= -math.log(rules.window_chance)
+    ):
         return "failures"
     if calls >= rules.min_calls and slow >= rules.slow_rate * calls:
         return "slow"
@@ -220,6 +242,19 @@ def long_streak(usual: float, rules: Rules = RULES) -> int:
     # Never more than the window would need: beyond half, that opens it anyway.
     rate = min(max(usual, 0.01), rules.failure_rate)
     return max(rules.streak, math.ceil(math.log(rules.chance) / math.log(rate)))
+
+
+def surprise(calls: int, failures: int, baseline: float, rules: Rules = RULES) -> float:
+    """-ln of the bound on the chance that so many of the calls fail, or more, where a part `baseline` does: n times the
+    Kullback-Leibler divergence (Chernoff; Hoeffding 1963, theorem 1)."""
+    expected, seen = min(max(baseline, 0.01), rules.borne), failures / calls
+    rest = (1 - seen) * math.log((1 - seen) / (1 - expected)) if seen < 1 else 0.0
+    return calls * (seen * math.log(seen / expected) + rest)
+
+
+def suspicion(state: State, rules: Rules = RULES) -> int:
+    """How many more failures it takes to open."""
+    return max(1, long_streak(state.usual, rules) - state.streak)
 
 
 def _open(state: State, reason: str, now: int, chance: float, rules: Rules) -> None:

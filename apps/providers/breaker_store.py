@@ -54,11 +54,13 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One breaker to pass. `lease_s`: after how long a call that was never reported counts as lost."""
+    """One breaker to pass. `lease_s`: after how long a call that was never reported counts as lost. `ramp`, `wary`: as
+    in `breaker.admit`."""
 
     name: Name
     lease_s: float
     ramp: bool = False
+    wary: bool = False
 
 
 _LUA = """
@@ -73,9 +75,14 @@ local index = KEYS[#KEYS]
 
 local function load(key)
     local text = redis.call('GET', key)
-    if text then return cjson.decode(text) end
+    if text then
+        local s = cjson.decode(text)
+        s.baseline = s.baseline or R.usual
+        return s
+    end
     return {state='closed', forced='', generation=1, since=0, until_=0, reason='', openings=0, successes=0,
-            failures=0, streak=0, streak_at=0, usual=R.usual, last='', down=false, down_until=0, leases={}, buckets={}}
+            failures=0, streak=0, streak_at=0, usual=R.usual, baseline=R.usual, last='', down=false, down_until=0,
+            leases={}, buckets={}}
 end
 
 local function save(key, s)
@@ -111,6 +118,11 @@ local function lease(s, lease_ms, most, reason, wait_ms)
     kept[args.token] = now + lease_ms
 end
 
+local function long_streak(s)
+    local rate = math.min(math.max(s.usual, 0.01), R.failure_rate)
+    return math.max(R.streak, math.ceil(math.log(R.chance) / math.log(rate)))
+end
+
 local function admit(s, wish)
     if s.forced ~= '' then
         if s.forced == 'open' then return {'forced_open', R.forced_again_s * 1000} end
@@ -125,6 +137,11 @@ local function admit(s, wish)
     if s.state == 'half_open' then
         s.dirty = true
         return lease(s, wish.lease_ms, R.probes, 'half_open', R.probe_again_s * 1000)
+    end
+    if wish.wary and s.streak > 0 then
+        s.dirty = true
+        local lease_ms = math.min(wish.lease_ms, R.wary_lease_s * 1000)
+        return lease(s, lease_ms, math.max(1, long_streak(s) - s.streak), 'suspected', R.wary_again_s * 1000)
     end
     if wish.ramp and s.successes < R.ramp then
         s.dirty = true
@@ -154,6 +171,7 @@ local function count(s, failed, slow)
     bucket[1] = bucket[1] + 1
     if failed then bucket[2] = bucket[2] + 1 end
     if slow then bucket[3] = bucket[3] + 1 end
+    s.baseline = s.baseline + R.long_run * ((failed and 1 or 0) - s.baseline)
     s.last = string.sub(s.last .. (failed and '1' or '0'), -R.count)
     if failed then
         if s.streak == 0 then s.streak_at = now end
@@ -166,17 +184,22 @@ local function count(s, failed, slow)
     s.streak = 0
 end
 
+local function surprise(s, calls, failures)
+    local expected, seen = math.min(math.max(s.baseline, 0.01), R.borne), failures / calls
+    local rest = seen < 1 and (1 - seen) * math.log((1 - seen) / (1 - expected)) or 0
+    return calls * (seen * math.log(seen / expected) + rest)
+end
+
 local function sign(s)
     local calls, failures, slow = 0, 0, 0
     for _, bucket in pairs(s.buckets) do
         calls, failures, slow = calls + bucket[1], failures + bucket[2], slow + bucket[3]
     end
-    if calls >= R.min_calls and failures >= R.failure_rate * calls then return 'failures' end
+    if calls >= R.min_calls and failures >= R.failure_rate * calls
+            and surprise(s, calls, failures) >= -math.log(R.window_chance) then return 'failures' end
     if calls >= R.min_calls and slow >= R.slow_rate * calls then return 'slow' end
-    local rate = math.min(math.max(s.usual, 0.01), R.failure_rate)
-    local long = math.max(R.streak, math.ceil(math.log(R.chance) / math.log(rate)))
     local few = calls < R.min_calls
-    if (few or now - s.streak_at <= R.streak_s * 1000) and s.streak >= long then return 'streak' end
+    if (few or now - s.streak_at <= R.streak_s * 1000) and s.streak >= long_streak(s) then return 'streak' end
     local _, ones = string.gsub(s.last, '1', '')
     if few and #s.last >= R.count and ones >= R.count_rate * R.count then return 'failures' end
 end
@@ -250,7 +273,7 @@ class Local:
                 state = self._state(wish.name)
                 lease_ms = round(wish.lease_s * 1000)
                 if refused := breaker.admit(
-                    state, token=token, now=_now_ms(), lease_ms=lease_ms, ramp=wish.ramp
+                    state, token=token, now=_now_ms(), lease_ms=lease_ms, ramp=wish.ramp, wary=wish.wary
                 ):
                     for earlier in wishes:
                         self._state(earlier.name).leases.pop(token, None)
@@ -286,7 +309,9 @@ _away_until = 0.0
 def admit(wishes: Sequence[Wish], *, token: str) -> list[int] | Refused:
     """Passes all of the breakers or none. The generations to report with, or why not; after a `Refused` nothing is
     to be reported."""
-    asked = [{"lease_ms": round(wish.lease_s * 1000), "ramp": wish.ramp} for wish in wishes]
+    asked = [
+        {"lease_ms": round(wish.lease_s * 1000), "ramp": wish.ramp, "wary": wish.wary} for wish in wishes
+    ]
     answer = _shared(lambda: _run("admit", [wish.name for wish in wishes], token=token, wishes=asked))
     if answer is None:
         return local.admit(wishes, token) or [UNKNOWN_GENERATION] * len(wishes)

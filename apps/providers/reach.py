@@ -28,9 +28,11 @@ _trusted: dict[str, tuple[int, float]] = {}
 @contextmanager
 def asking(provider: str) -> Iterator[None]:
     """Around one call that asks. Raises ProviderError (connect, nothing sent) while the provider is away."""
-    name, token = Name(provider, "", "reach"), uuid.uuid4().hex
+    name = Name(provider, "", "reach")
     generation, until = _trusted.get(provider, (0, 0.0))
     is_news = time.monotonic() >= until
+    # A process that trusts has no place to give back.
+    token = uuid.uuid4().hex if is_news else ""
     if is_news:
         generation = _enter(name, token)
     try:
@@ -51,7 +53,7 @@ def forget() -> None:
 
 
 def _enter(name: Name, token: str) -> int:
-    passed = breaker_store.admit([Wish(name, _LEASE_S)], token=token)
+    passed = breaker_store.admit([Wish(name, _LEASE_S, wary=True)], token=token)
     if isinstance(passed, Refused):
         later_s = min(_LATER_S, passed.wait_ms / 1000)
         raise ProviderError(ErrorKind.CONNECT, f"not asked: {passed.reason}", retry_after_s=later_s)

@@ -54,6 +54,8 @@ class Event(models.Model):
     type = models.CharField(max_length=60, help_text="For example job.completed")
     subject_id = models.UUIDField(db_index=True)
     payload = models.JSONField()
+    # The trace that its deliveries belong to (W3C Trace Context).
+    traceparent = models.CharField(max_length=55, null=True, editable=False)  # noqa: DJ001 - NULL: none
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
-from apps.jobs.models import Attempt, Job, JobEvent
+from apps.jobs.models import Attempt, Job, JobEvent, ProviderBatch
 from apps.jobs.states import AttemptStatus, Billed, JobStatus, Kind
 from apps.ledger import holds, usage
 from apps.ledger.models import (
@@ -238,6 +238,15 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Job: attempt,
     Attempt: attempt,
     JobEvent: moved,
+    ProviderBatch: lambda i: ProviderBatch.objects.create(
+        route_id=uuid.uuid4(),
+        provider="openai",
+        provider_model=f"model-{i}",
+        size=9,
+        room=10,
+        waited_s=1.5,
+        due_at=clock.now(),
+    ),
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
     TeamBudget: lambda i: TeamBudget.objects.create(team=factories.team(), limit_usd=Decimal(5)),

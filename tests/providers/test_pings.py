@@ -1,5 +1,7 @@
 """A provider that is back is used again within seconds, and one that stays away costs nothing but pings."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from apps.providers.errors import ErrorKind, ProviderError
 from apps.providers.limiter import Caps
 from apps.providers.permits import Permit
 from tests.fakes.simulator import Simulator
+from tests.jobs.engine import Time
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +28,12 @@ SUBMIT = Name("wavespeed", MODEL, "submit")
 def _patient(settings: Any) -> None:
     """A busy machine is no Redis that is away."""
     settings.PROVIDER_STATE_TIMEOUT_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def time() -> Iterator[Time]:
+    with ExitStack() as undo:
+        yield Time(undo)
 
 
 def ask(token: str = "t") -> Permit | Refused:
@@ -42,9 +51,9 @@ def order() -> ErrorKind | None:
     return None
 
 
-def again() -> dict[str, bool]:
-    """Pings now, as if the last time were long ago."""
-    client().delete("ping:wavespeed")
+def again(time: Time) -> dict[str, bool]:
+    """Looks when it is time to."""
+    time.forward(pings._EVERY_S + 0.1)
     return pings.look()
 
 
@@ -61,28 +70,52 @@ def test_the_fifth_failure_in_a_row_closes_the_door_for_all_processes(simulator:
     assert health.of([("wavespeed", MODEL)]).status == "down"
 
 
-def test_a_provider_that_is_back_is_used_at_once_after_the_next_ping(simulator: Simulator) -> None:
+def test_a_provider_that_is_back_is_used_at_once_after_the_next_ping(
+    simulator: Simulator, time: Time
+) -> None:
     dead(simulator)
-    assert again() == {"wavespeed": False}
+    assert again(time) == {"wavespeed": False}
     assert isinstance(ask(), Refused)
     simulator.settings(dead=[])
-    assert again() == {"wavespeed": True}
+    assert again(time) == {"wavespeed": True}
     for _ in range(4):
         assert order() is None
     assert breaker_store.states([SUBMIT])[SUBMIT].state == "closed"
 
 
-def test_a_provider_that_answers_pings_and_fails_orders_is_not_asked_sooner(simulator: Simulator) -> None:
+def test_a_provider_that_answers_pings_and_fails_orders_is_not_asked_sooner(
+    simulator: Simulator, time: Time
+) -> None:
     simulator.faults("500")
     for _ in range(5):
         assert order() == ErrorKind.SERVER_ERROR
-    assert again() == {"wavespeed": True}
+    time.forward(pings._FIRST_AFTER_S + 0.1)
+    assert pings.look() == {"wavespeed": True}
     assert isinstance(ask(), Refused)
 
 
-def test_two_beats_ping_no_more_than_one(simulator: Simulator) -> None:
+def test_two_beats_ping_no_more_than_one(simulator: Simulator, time: Time) -> None:
     dead(simulator)
-    assert (len(again()), pings.look()) == (1, {})
+    assert (len(again(time)), pings.look()) == (1, {})
+
+
+@pytest.mark.parametrize("outage_s", [60, 320])
+def test_an_outage_costs_few_calls_and_its_end_is_seen_within_twenty_seconds(
+    simulator: Simulator, time: Time, outage_s: int
+) -> None:
+    """Somebody wants to order, and beat looks, every second."""
+    dead(simulator)
+    for _ in range(outage_s):
+        time.forward(1)
+        pings.look()
+        assert isinstance(ask(), Refused)
+    assert simulator.summary()["calls"]["dead"] <= 25
+    simulator.settings(dead=[])
+    healed_at = time.now
+    while isinstance(ask(), Refused):
+        time.forward(1)
+        pings.look()
+        assert (time.now - healed_at).total_seconds() <= 18
 
 
 def test_a_provider_in_good_health_is_not_pinged(simulator: Simulator) -> None:

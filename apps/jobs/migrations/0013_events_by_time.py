@@ -7,7 +7,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0011_telemetry'),
+        ('jobs', '0012_provider_batches'),
     ]
 
     operations = [
