@@ -123,7 +123,7 @@ def test_every_objective_has_a_fast_and_a_slow_alert_of_two_windows_each() -> No
     """The Site Reliability Workbook, ch. 5: 14.4 over 1 h and 5 m, 6 over 6 h and 30 m, 1 over 3 d and 6 h."""
     budgets = {"jobs_failed": 0.01, "accept_slow": 0.01, "overhead_slow": 0.05}
     alerts = " ".join(rule["expr"] for rule in rules() if "alert" in rule)
-    found = {}
+    found: dict[str, list[tuple[str, float]]] = {}
     for name, window, limit in re.findall(r"genplatform:(\w+):ratio_rate(\w+) > ([\d.]+)", alerts):
         found.setdefault(name, []).append((window, float(limit)))
     assert found.keys() == budgets.keys()

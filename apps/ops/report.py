@@ -127,7 +127,12 @@ class Table:
 
 def make(from_at: datetime, to_at: datetime) -> Report:
     """Of jobs accepted, and money booked, in `[from_at, to_at)`."""
-    values = {"from_at": from_at, "to_at": to_at, "from_id": ids.since(from_at), "to_id": ids.since(to_at)}
+    values: dict[str, Any] = {
+        "from_at": from_at,
+        "to_at": to_at,
+        "from_id": ids.since(from_at),
+        "to_id": ids.since(to_at),
+    }
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SET LOCAL work_mem = '64MB'")
@@ -139,7 +144,10 @@ def make(from_at: datetime, to_at: datetime) -> Report:
 
         paid = {name: (cost, saved) for name, cost, saved in rows(_MONEY)}
         nothing = (money.ZERO, money.ZERO)
-        kinds = [Kind(*row[:5], *map(_times, row[5:]), *paid.get(row[0], nothing)) for row in rows(_JOBS)]
+        kinds = [
+            Kind(*counts, _times(every), _times(generated), *paid.get(counts[0], nothing))
+            for *counts, every, generated in rows(_JOBS)
+        ]
         kinds.sort(key=lambda kind: (kind.name != ALL, kind.name))
         return Report(from_at, to_at, kinds, list(_features(rows)), rows(_ABSORBED)[0][0])
 
