@@ -60,6 +60,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 app.conf.beat_schedule = {
     "sweep-jobs": _every(1.0, "jobs.sweep"),
     "sweep-batches": _every(1.0, "jobs.sweep_batches"),
+    "follow-batches": _every(1.0, "batches.sweep"),
     "sweep-deliveries": _every(2.0, "webhooks.sweep"),
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
@@ -73,5 +74,6 @@ app.conf.beat_schedule = {
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
     "expire-artifacts": _every(10 * _MINUTE, "artifacts.expire"),
     "forget-idempotency-keys": _every(_HOUR, "jobs.forget_idempotency_keys"),
+    "forget-idempotency-keys-of-batches": _every(_HOUR, "batches.forget_idempotency_keys"),
     "forget-task-results": _every(24 * _HOUR, "celery.backend_cleanup"),
 }

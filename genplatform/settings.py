@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "apps.validation",
     "apps.webhooks",
     "apps.jobs",
+    "apps.batches",
     "apps.ops",
 ]
 

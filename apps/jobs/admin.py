@@ -133,8 +133,8 @@ class JobAdmin(HistoryAdmin):
     list_select_related = ("user", "team")
     # Not the prompt: no index could serve it.
     search_owner = "user"
-    search_ids = ("pk", "attempts__pk", "user_id")
-    search_help_text = "The id of a job, attempt or user, or a part of a user's name"
+    search_ids = ("pk", "attempts__pk", "batch_id", "user_id")
+    search_help_text = "The id of a job, attempt, batch or user, or a part of a user's name"
     ordering = ("-id",)
     actions = ("cancel", "approve", "reject")
     inlines = (AttemptInline, EventInline)
@@ -152,7 +152,16 @@ class JobAdmin(HistoryAdmin):
                 )
             },
         ),
-        _tab("Request", "prompt", "params", "requirements", "metadata", "callback_url", "idempotency_key"),
+        _tab(
+            "Request",
+            ("batch_id", "custom_id"),
+            "prompt",
+            "params",
+            "requirements",
+            "metadata",
+            "callback_url",
+            "idempotency_key",
+        ),
         _tab("Money", ("cost", "estimated"), ("saved", "source"), "quote"),
         _tab(
             "Times",

@@ -1,5 +1,6 @@
 """How many jobs of one user may be open at once: beyond the tier's `max_open_jobs` a submission is refused, so that
-nobody's backlog fills the table. Each priority is counted by itself: a backlog of batch jobs refuses nobody else."""
+nobody's backlog fills the table. Each priority is counted by itself: a backlog of batch jobs refuses nobody else. The
+items of batches have a limit of their own (apps/batches/intake.py)."""
 
 import math
 import uuid
@@ -20,7 +21,8 @@ _MAX_REMEMBERED: Final = 10_000
 # Served by the index job_open_by_user; reads no further than the limit.
 _OPEN = """
 SELECT count(*) FROM (SELECT 1 FROM jobs_job
-                      WHERE user_id = %(user_id)s AND priority = %(priority)s AND due_at IS NOT NULL LIMIT %(limit)s) o
+                      WHERE user_id = %(user_id)s AND priority = %(priority)s AND status IN ('queued', 'running')
+                        AND batch_id IS NULL AND due_at IS NOT NULL LIMIT %(limit)s) o
 """
 # User and priority → until when the limit can't be reached, in this process's knowledge.
 _roomy_until: dict[tuple[uuid.UUID, str], datetime] = {}

@@ -60,6 +60,9 @@ class Job(models.Model):
     # The route by which it waits to be sent together with others (priority batch); NULL: it waits for none.
     batch_route = models.UUIDField(null=True)
     cache = models.CharField(max_length=9, choices=CachePolicy, default=CachePolicy.ACCOUNT)
+    # The batch it is an item of, which knows it by its `custom_id`.
+    batch_id = models.UUIDField(null=True)
+    custom_id = models.CharField(max_length=255, default="", db_default="")
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
@@ -163,9 +166,9 @@ class Job(models.Model):
                 name="job_follower",
                 condition=Q(flight=Flight.FOLLOWS, status=JobStatus.QUEUED),
             ),
-            # Serves the concurrency limit and the cap on what a user has open.
+            # Serves the concurrency limit and the cap on what a user has open, items of batches apart.
             models.Index(
-                fields=["user", "priority", "status", "id"],
+                fields=["user", "priority", "status", "batch_id", "id"],
                 name="job_open_by_user",
                 condition=Q(due_at__isnull=False),
             ),
@@ -175,6 +178,8 @@ class Job(models.Model):
                 name="job_gathering",
                 condition=Q(batch_route__isnull=False, due_at__isnull=False),
             ),
+            # Serves the items of a batch, in their order.
+            models.Index(fields=["batch_id", "id"], name="job_of_batch", condition=Q(batch_id__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -224,8 +224,11 @@ def _announce(job: Job) -> None:
 
 
 def wanted(job: Job) -> bool:
-    """Whether anybody is to be told of the end: the job's own callback URL, or an endpoint of its team."""
-    return bool(job.callback_url or endpoints.wanting(job.team_id, f"job.{job.status}"))
+    """Whether anybody is to be told of the end: the job's own callback URL, or an endpoint of its team. Of the items
+    of a batch endpoints hear by its end alone."""
+    if job.callback_url:
+        return True
+    return job.batch_id is None and bool(endpoints.wanting(job.team_id, f"job.{job.status}"))
 
 
 def announce_to(job: Job) -> None:

@@ -2,13 +2,13 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
-from apps.core import clock, http
+from apps.core import clock, http, rows
 from apps.core.errors import DomainError, InvalidRequest
 from apps.core.telemetry import tracing
 from apps.jobs import capacity, gathering, leases, plans, settle
@@ -42,16 +42,13 @@ def submit(
     then nothing is stored or held.
     """
     try:
-        if asked.callback_url:
-            _check_callback(asked.callback_url)
-        planned = _plan(caller, asked)
+        job, planned = prepare(caller, asked, once=once)
     except DomainError:
         # What was accepted once is answered the same, even if it would be refused now (its model has been retired).
         earlier = _earlier(caller, once)
         if earlier is None:
             raise
         return earlier, True
-    job = _new_job(caller, asked, planned, once)
     job.traceparent = traceparent
     tracing.note(job_id=str(job.pk), team_id=str(job.team_id))
     try:
@@ -63,6 +60,22 @@ def submit(
             raise
         return earlier, True
     return job, False
+
+
+def prepare(
+    caller: Caller, asked: JobRequest, *, once: Once | None = None, deadline_at: datetime | None = None
+) -> tuple[Job, Plan]:
+    """The job of the request as it is to be stored, after every check that needs neither money nor a place.
+
+    Raises InvalidRequest, ContentRejected, the catalog's refusals.
+    """
+    if asked.callback_url:
+        check_callback(asked.callback_url)
+    planned = _plan(caller, asked)
+    job = _new_job(caller, asked, planned, once, deadline_at)
+    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
+        job.flight = Flight.LEADS
+    return job, planned
 
 
 def _plan(caller: Caller, asked: JobRequest) -> Plan:
@@ -92,8 +105,6 @@ def again(caller: Caller, job: Job, *, new_seed: bool) -> Job:
 
 def _take_turns(job: Job, caller: Caller, planned: Plan) -> None:
     """Equal requests at once share one render: the first leads, and who comes while it is on its way follows."""
-    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
-        job.flight = Flight.LEADS
     try:
         _insert(job, caller, planned)
     except IntegrityError as error:
@@ -146,11 +157,15 @@ def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
         leases.ring(job.pk)
 
 
-def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
+def _new_job(
+    caller: Caller, asked: JobRequest, planned: Plan, once: Once | None, deadline_at: datetime | None = None
+) -> Job:
     at = clock.now()
     in_batch = Priority(asked.priority) == Priority.BATCH
-    deadline_at = at + timedelta(seconds=settings.BATCH_DEADLINE_S if in_batch else settings.JOB_DEADLINE_S)
-    job = Job(
+    usual_s = settings.BATCH_DEADLINE_S if in_batch else settings.JOB_DEADLINE_S
+    deadline_at = deadline_at or at + timedelta(seconds=usual_s)
+    job = rows.new(
+        Job,
         team_id=caller.team_id,
         user_id=caller.user_id,
         status=JobStatus.QUEUED,
@@ -194,7 +209,8 @@ def _earlier(caller: Caller, once: Once | None) -> Job | None:
     return job
 
 
-def _check_callback(url: str) -> None:
+def check_callback(url: str) -> None:
+    """Raises InvalidRequest unless we would connect there."""
     try:
         http.check_url(url)
     except http.UnsafeUrl as error:

@@ -274,6 +274,7 @@ def _chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
             after = tokens[index + 1 : index + 3]
             if (
                 len(run) == 1
+                and not run[0].plural
                 and token.text == "and"
                 and len(after) == 2
                 and all(map(_is_noun, after))
@@ -322,7 +323,7 @@ def _near(chunks: list[list[Token]]) -> Iterator[Bond]:
 
 def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
     heads = _heads(tokens)
-    start = 0
+    start, passive = 0, 0
     for index, token in enumerate(tokens):
         if token.role == "stop":
             start = index + 1
@@ -330,8 +331,10 @@ def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
             continue
         left = _numbered(tokens[place] for place in heads if start <= place < index)
         right, end = _after(tokens, heads, index + 1)
-        if token.role == "verb" and tokens[index + 1 : index + 2] and tokens[index + 1].text == "by":
-            agent, _ = _after(tokens, heads, index + 2)
+        if token.role == "verb":
+            passive = _by(tokens, index + 1)
+        if index < passive:
+            agent, _ = _after(tokens, heads, passive + 1)
             yield Connector(token, agent, left, agent)
             continue
         if not left:
@@ -340,6 +343,16 @@ def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
         before = [place for place in heads if start <= place < index]
         nearest = _numbered(tokens[place] for place in _joined(tokens, before)) if before else left
         yield Connector(token, left, right, nearest)
+
+
+def _by(tokens: Sequence[Token], start: int) -> int:
+    """The place of the `by` of `eaten by` or `looked up at by`; 0: the verb is no passive."""
+    for index in range(start, min(start + 3, len(tokens))):
+        if tokens[index].text == "by":
+            return index
+        if tokens[index].role != "relation" and tokens[index].text != "up":
+            break
+    return 0
 
 
 def _joined(tokens: Sequence[Token], before: list[int]) -> Iterator[int]:
