@@ -96,7 +96,7 @@ class Skip(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One purchase at one provider."""
+    """One purchase at one provider. `hedged`: one of two orders that were under way at once, as the first took long."""
 
     number: int
     provider: str
@@ -108,6 +108,7 @@ class Attempt(BaseModel):
     price_usd: str
     cost_usd: str | None
     billed: str
+    hedged: bool
     changes: list[Change]
     error: AttemptError | None
 
