@@ -13,8 +13,9 @@ app = Celery("genplatform")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-# io: provider calls and deliveries, many at once. cpu: validation, prefork. control: sweeps.
-QUEUES = ("io", "cpu", "control")
+# io: provider calls and deliveries, many at once. cpu: validation, prefork. control: sweeps. Work of priority batch has
+# queues of its own, which the same workers take from when the others are empty.
+QUEUES = ("io", "cpu", "control", "io_batch", "cpu_batch")
 
 # Flower sees a task at most this late. Celery alone would publish every event by itself, up to three for each task.
 _EVENTS_EVERY_S = 1.0
@@ -58,6 +59,8 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 app.conf.beat_schedule = {
     "sweep-jobs": _every(1.0, "jobs.sweep"),
+    "sweep-batches": _every(1.0, "jobs.sweep_batches"),
+    "follow-batches": _every(1.0, "batches.sweep"),
     "sweep-deliveries": _every(2.0, "webhooks.sweep"),
     "sweep-unknown-outcomes": _every(10.0, "jobs.sweep_unknown"),
     "measure-routes": _every(15.0, "jobs.measure_routes"),
@@ -65,10 +68,12 @@ app.conf.beat_schedule = {
     "push-metrics": _every(15.0, "ops.push_metrics"),
     "ping-providers": _every(1.0, "providers.ping"),
     "sweep-news": _every(15.0, "ops.sweep_news"),
+    "watch-anomalies": _every(30.0, "ops.watch_anomalies"),
     "reconcile": _every(10 * _MINUTE, "ops.reconcile"),
     "expire-quotes": _every(10 * _MINUTE, "catalog.expire_quotes"),
     "expire-cached-results": _every(10 * _MINUTE, "caching.expire"),
     "expire-artifacts": _every(10 * _MINUTE, "artifacts.expire"),
     "forget-idempotency-keys": _every(_HOUR, "jobs.forget_idempotency_keys"),
+    "forget-idempotency-keys-of-batches": _every(_HOUR, "batches.forget_idempotency_keys"),
     "forget-task-results": _every(24 * _HOUR, "celery.backend_cleanup"),
 }

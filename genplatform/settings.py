@@ -11,6 +11,7 @@ from typing import Any
 import environ
 import structlog
 
+from apps.core.telemetry import logs, tracing
 from genplatform.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -50,6 +51,7 @@ INSTALLED_APPS = [
     "apps.validation",
     "apps.webhooks",
     "apps.jobs",
+    "apps.batches",
     "apps.ops",
 ]
 
@@ -307,6 +309,13 @@ SEMANTIC_MAX_ERROR: float = env.float("SEMANTIC_MAX_ERROR", default=0.01)
 JOB_DEADLINE_S: int = env.int("JOB_DEADLINE_S", default=3600)
 # A worker that dies loses its jobs to another after this long; one that lives renews them.
 JOB_LEASE_S: int = env.int("JOB_LEASE_S", default=12)
+# Jobs of priority batch that are sent to a provider together, and how long one waits for others; a route may say
+# otherwise.
+BATCH_SIZE: int = env.int("BATCH_SIZE", default=10)
+BATCH_WAIT_S: float = env.float("BATCH_WAIT_S", default=5.0)
+# Such a job has this long. One that has waited so long for a place at its provider waits no more behind others.
+BATCH_DEADLINE_S: int = env.int("BATCH_DEADLINE_S", default=86_400)
+BATCH_AGED_S: int = env.int("BATCH_AGED_S", default=900)
 JOB_MAX_ATTEMPTS: int = env.int("JOB_MAX_ATTEMPTS", default=4)
 # After an ambiguous submit: how long we wait for the provider's webhook before the job fails.
 UNKNOWN_WAIT_S: int = env.int("UNKNOWN_WAIT_S", default=120)
@@ -353,9 +362,18 @@ EMAIL_FILE_PATH: str = _EMAIL["EMAIL_FILE_PATH"]
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL: str = env.str("EMAIL_FROM", default="genplatform@localhost")
 
+# Who is told of alerts, by Apprise: {"critical": [urls], …}. Those of a severity get the graver ones too.
+ALERT_URLS: dict[str, list[str]] = env.json("ALERT_URLS", default={})
+
 LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
 _timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-_shared: list[Any] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _timestamp]
+_shared: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    tracing.mark,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _timestamp,
+]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -365,6 +383,7 @@ LOGGING: dict[str, Any] = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                logs.without_rows,
                 structlog.processors.JSONRenderer(),
             ],
             "foreign_pre_chain": _shared,
@@ -374,16 +393,20 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     # httpx logs whole URLs at INFO: ids of jobs and, in a query, tokens.
     # Celery says at INFO every ring and every task: two lines for each second of an idle platform.
+    # Apprise, and urllib3 on its behalf, name the addresses of alerts, which hold secrets; whether one was told is in
+    # the notice's row.
     "loggers": {
-        name: {"level": "WARNING"}
-        for name in ("httpx", "celery.beat", "celery.app.trace", "celery.worker.strategy")
+        **{
+            name: {"level": "WARNING"}
+            for name in ("httpx", "urllib3", "celery.beat", "celery.app.trace", "celery.worker.strategy")
+        },
+        "apprise": {"level": "CRITICAL", "propagate": False},
     },
 }
 structlog.configure(
     processors=[
         # What is not shown costs nothing more.
         structlog.stdlib.filter_by_level,
-        structlog.contextvars.merge_contextvars,
         *_shared,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],

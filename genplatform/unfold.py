@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 # Title, icon (Material Symbols), apps. An app that is in no group gets one of its own name.
 GROUPS = (
-    ("Work", "work", ("jobs", "artifacts", "validation", "caching")),
+    ("Work", "work", ("jobs", "batches", "artifacts", "validation", "caching")),
     ("Money", "payments", ("ledger",)),
     ("Catalog", "storefront", ("catalog", "providers")),
     ("Webhooks", "webhook", ("webhooks",)),

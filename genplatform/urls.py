@@ -11,6 +11,7 @@ from apps.ops import health, metrics, reference
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/v1/docs")),
     path("v1/", include("apps.jobs.urls")),
+    path("v1/", include("apps.batches.urls")),
     path("v1/", include("apps.caching.urls")),
     path("v1/", include("apps.ledger.urls")),
     path("v1/", include("apps.webhooks.urls")),

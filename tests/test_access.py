@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts import caller, keys
 from apps.accounts.models import ApiKey, User
+from apps.batches.models import Batch
 from apps.catalog import snapshot, sync
 from apps.core import clock
 from apps.jobs.models import Job
@@ -39,6 +40,10 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/jobs/<uuid:job_id>/events": {"GET": READ, "HEAD": READ},
     "v1/estimates": {"POST": READ},
     "v1/models": {"GET": READ, "HEAD": READ},
+    "v1/batches": {"GET": READ, "HEAD": READ, "POST": WRITE},
+    "v1/batches/<uuid:batch_id>": {"GET": READ, "HEAD": READ},
+    "v1/batches/<uuid:batch_id>/results": {"GET": READ, "HEAD": READ},
+    "v1/batches/<uuid:batch_id>/cancel": {"POST": WRITE},
     "v1/cache/purge": {"POST": WRITE},
     "v1/budget": {"GET": READ, "HEAD": READ},
     "v1/usage": {"GET": READ, "HEAD": READ},
@@ -49,7 +54,8 @@ API: dict[str, dict[str, ApiKey.Scope]] = {
     "v1/webhooks/endpoints/<uuid:endpoint_id>": {"DELETE": HOOKS},
 }
 # What to send where it is not a job.
-BODIES: dict[str, dict[str, Any]] = {
+BODIES: dict[str, Any] = {
+    "v1/batches": [body(custom_id="of-others")],
     "v1/webhooks/endpoints": {"url": "https://example.com/others"},
     "v1/cache/purge": {"all": True},
     "v1/jobs/<uuid:job_id>/feedback": {"verdict": "good"},
@@ -116,6 +122,9 @@ class World:
         url = "https://example.com/hook"
         self.endpoint = Endpoint.objects.create(team_id=self.owner.user.team_id, url=url)
         user, now = self.owner.user, clock.now()
+        self.batch = Batch.objects.create(
+            team_id=user.team_id, user=user, total=1, expires_at=now + timedelta(days=1)
+        )
         self.colleague = factories.someone(team=user.team)
         self.stranger = factories.someone(is_team_admin=True)
         revoked, revoked_text = keys.issue(user, name="revoked", scopes=[READ, WRITE])
@@ -172,6 +181,7 @@ def _path(route: str, world: World | None = None, job_id: str = "") -> str:
     path = route
     if world:
         path = path.replace("<uuid:endpoint_id>", str(world.endpoint.pk))
+        path = path.replace("<uuid:batch_id>", str(world.batch.pk))
         path = path.replace("<uuid:job_id>", job_id or world.job_id)
     path = path.replace("<str:month>", f"{clock.now():%Y-%m}")
     path = re.sub(r"<uuid:\w+>", str(uuid.uuid4()), path)
@@ -267,10 +277,25 @@ def test_anybody_elses_job_does_not_exist(world: World, route: str, who: str) ->
     assert Job.objects.get().cancel_requested_at is None
 
 
+@pytest.mark.parametrize("route", [route for route in API if "batch_id" in route])
+@pytest.mark.parametrize("who", ["colleague", "stranger"])
+def test_anybody_elses_batch_does_not_exist(world: World, route: str, who: str) -> None:
+    other: Someone = getattr(world, who)
+    for method in API[route]:
+        response = _call(method, _path(route, world), f"Bearer {other.key}")
+        assert response.status_code == 404, method
+        assert response.content == _call(method, _path(route), f"Bearer {other.key}").content
+    world.batch.refresh_from_db()
+    assert world.batch.cancel_requested_at is None
+
+
 @pytest.mark.parametrize("who", ["colleague", "stranger"])
 def test_the_collections_show_others_nothing_of_it(world: World, who: str) -> None:
     other: Someone = getattr(world, who)
     assert other.api.get("/v1/jobs").json()["data"] == []
+    assert other.api.get("/v1/batches").json()["data"] == []
+    theirs = {"batch_id": str(world.batch.pk)}
+    assert other.api.get("/v1/jobs", theirs).json()["data"] == []
     assert other.budget["held_usd"] == "0"
     assert other.api.get("/v1/usage/entries").json()["data"] == []
     entries = {"reference": world.job_id, "scope": "team"}

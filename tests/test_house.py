@@ -74,11 +74,16 @@ def test_foreign_keys_point_down(model: type[Model]) -> None:
 def rung() -> dict[str, str]:
     """Task → queue, of every ring in the code."""
     found = dict(leases._QUEUE)
+    assert found.keys() == leases._BATCH_QUEUE.keys()
+    assert set(leases._BATCH_QUEUE.values()) <= set(QUEUES)
     for path, tree in modules("apps"):
         for call in calls(tree, "bell.ring"):
             if isinstance(call.args[0], ast.Constant):
                 queue = next(word.value for word in call.keywords if word.arg == "queue")
-                found[str(call.args[0].value)] = str(getattr(queue, "value", ""))
+                # One of two, or the one.
+                ends = [queue.body, queue.orelse] if isinstance(queue, ast.IfExp) else [queue]
+                assert {str(getattr(end, "value", "")) for end in ends} <= set(QUEUES), path
+                found[str(call.args[0].value)] = str(getattr(ends[0], "value", ""))
             else:
                 # A name instead of a task: only where the two tasks of a job are chosen from.
                 assert path == Path("apps/jobs/leases.py"), path

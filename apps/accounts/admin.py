@@ -64,6 +64,7 @@ class TierAdmin(ModelAdmin):
         "requests_per_minute",
         "concurrency",
         "max_open_jobs",
+        "max_batch_items",
         "max_quality",
         "prefers_cheapest",
     )

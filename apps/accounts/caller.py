@@ -27,6 +27,7 @@ class Limits:
     requests_per_minute: int
     concurrency: int
     max_open_jobs: int
+    max_batch_items: int
     max_quality: int
     prefers_cheapest: bool
     # Empty: all.
@@ -124,6 +125,7 @@ def _limits(tier: Tier) -> Limits:
         requests_per_minute=tier.requests_per_minute,
         concurrency=tier.concurrency,
         max_open_jobs=tier.max_open_jobs,
+        max_batch_items=tier.max_batch_items,
         max_quality=tier.max_quality,
         prefers_cheapest=tier.prefers_cheapest,
         allowed_models=frozenset(tier.allowed_models),

@@ -52,6 +52,9 @@ class Tier(models.Model):
     max_open_jobs = models.PositiveIntegerField(
         default=1000, help_text="Jobs of one user queued and running; more are refused"
     )
+    max_batch_items = models.PositiveIntegerField(
+        default=50_000, help_text="Items of one user's batches queued and running; more are refused"
+    )
     max_quality = models.PositiveSmallIntegerField(
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(10)],

@@ -12,6 +12,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "requests_per_minute": 60,
         "concurrency": 2,
         "max_open_jobs": 100,
+        "max_batch_items": 1000,
         "max_quality": 5,
         "prefers_cheapest": True,
     },
@@ -21,6 +22,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "requests_per_minute": 600,
         "concurrency": 20,
         "max_open_jobs": 2000,
+        "max_batch_items": 50_000,
         "max_quality": 9,
     },
     "enterprise": {
@@ -29,6 +31,7 @@ STANDARD: dict[str, dict[str, Any]] = {
         "requests_per_minute": 6000,
         "concurrency": 500,
         "max_open_jobs": 50_000,
+        "max_batch_items": 200_000,
         "max_quality": 10,
     },
 }

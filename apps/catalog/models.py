@@ -157,11 +157,27 @@ class Route(Kept):
         validators=[MinValueValidator(Decimal(0))],
         help_text="The most that a second order may cost; empty: what the job's hold allows",
     )
+    batch_size = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(50_000)],
+        help_text="Jobs of priority batch that are sent together at most; empty: the platform's default",
+    )
+    batch_wait_s = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="How long such a job waits for others, seconds; empty: the platform's default",
+    )
     active = models.BooleanField(default=True)
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(weight__gte=1), name="route_weight_is_positive"),
+            models.CheckConstraint(
+                condition=models.Q(batch_size__isnull=True) | models.Q(batch_size__gte=1),
+                name="route_batch_size_is_positive",
+            ),
             models.UniqueConstraint(
                 fields=["model", "provider", "provider_model"], name="route_is_unique_for_its_model"
             ),

@@ -17,12 +17,15 @@ Unit, Routing = Price.Unit, GenerationModel.Routing
 
 @dataclass(frozen=True, slots=True)
 class RoutePrice:
+    """`amount_usd` is what is quoted; `single_usd` what the provider takes for the order outside a batch."""
+
     route_id: uuid.UUID
     provider: str
     provider_model: str
     price_id: uuid.UUID
     price_version: int
     amount_usd: Decimal
+    single_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,12 @@ def quote(model: ModelInfo, *, params: Mapping[str, Any], prompt: str, batch: bo
         charged.sort(key=lambda charge: (_usual_s(charge[2], model), charge[1]))
     elif model.routing == Routing.WEIGHTED:
         charged.sort(key=lambda charge: (-charge[2].weight, charge[1]))
-    routes = tuple(_route_price(route, amount_usd) for amount_usd, _, route in charged)
+    routes = tuple(
+        _route_price(
+            route, amount_usd, _charge(route.price, params, prompt, batch=False) if batch else amount_usd
+        )
+        for amount_usd, _, route in charged
+    )
     return Quote(
         estimated_usd=routes[0].amount_usd,
         upper_bound_usd=max(route.amount_usd for route in routes),
@@ -74,7 +82,7 @@ def _usual_s(route: RouteInfo, model: ModelInfo) -> float:
     return model.expected_s_p50 if measured is None else measured
 
 
-def _route_price(route: RouteInfo, amount_usd: Decimal) -> RoutePrice:
+def _route_price(route: RouteInfo, amount_usd: Decimal, single_usd: Decimal) -> RoutePrice:
     return RoutePrice(
         route_id=route.id,
         provider=route.provider,
@@ -82,6 +90,7 @@ def _route_price(route: RouteInfo, amount_usd: Decimal) -> RoutePrice:
         price_id=route.price.id,
         price_version=route.price.version,
         amount_usd=amount_usd,
+        single_usd=single_usd,
     )
 
 

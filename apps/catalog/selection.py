@@ -38,11 +38,12 @@ _LEAST_RATE = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be made: `params` as given, neither checked nor filled in."""
+    """What is to be made: `params` as given, neither checked nor filled in. `batch`: priced as made in a batch."""
 
     kind: str
     prompt: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,21 +300,29 @@ def _fitting(catalog: Catalog, models: Sequence[ModelInfo], wanted: Wanted) -> l
     params = tuple(sorted(wanted.params.items()))
     # The price of most does not depend on the prompt: one pricing serves all requests with these parameters.
     offers = (
-        _offer(catalog, model.slug, wanted.prompt if _counts_prompts(catalog, model.slug) else "", params)
+        _offer(
+            catalog,
+            model.slug,
+            wanted.prompt if _counts_prompts(catalog, model.slug) else "",
+            params,
+            batch=wanted.batch,
+        )
         for model in models
     )
     return sorted((offer for offer in offers if offer), key=_rank)
 
 
 @lru_cache(maxsize=256)
-def _offer(catalog: Catalog, slug: str, prompt: str, params: tuple[tuple[str, Any], ...]) -> Offer | None:
+def _offer(
+    catalog: Catalog, slug: str, prompt: str, params: tuple[tuple[str, Any], ...], *, batch: bool
+) -> Offer | None:
     """None: the model does not take the parameters. Remembered by the snapshot, which equals only itself."""
     model = catalog.models[slug]
     try:
         resolved = pricing.resolve(model, dict(params))
     except InvalidRequest:
         return None
-    quote = pricing.quote(model, params=resolved, prompt=prompt)
+    quote = pricing.quote(model, params=resolved, prompt=prompt, batch=batch)
     first = next(route for route in model.routes if route.id == quote.routes[0].route_id)
     expected_usd = quote.estimated_usd / _success_rate(first)
     return Offer(model, resolved, quote, expected_usd, timing(model, first.id))

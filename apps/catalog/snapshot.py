@@ -53,6 +53,8 @@ class RouteInfo:
     weight: int = 1
     hedge_after_s: float | None = None
     hedge_max_usd: Decimal | None = None
+    batch_size: int | None = None
+    batch_wait_s: float | None = None
     stats: StatsInfo | None = None
 
 
@@ -185,6 +187,8 @@ def _route(row: Route, price: Price) -> RouteInfo:
         weight=row.weight,
         hedge_after_s=row.hedge_after_s,
         hedge_max_usd=row.hedge_max_usd,
+        batch_size=row.batch_size,
+        batch_wait_s=row.batch_wait_s,
         stats=_stats(getattr(row, "stats", None)),
     )
 

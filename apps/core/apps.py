@@ -5,7 +5,8 @@ class CoreConfig(AppConfig):
     name = "apps.core"
 
     def ready(self) -> None:
-        """What is recorded from now on is kept."""
-        from apps.core.telemetry import meter
+        """What is recorded from now on is kept, and traces are made if somebody collects them."""
+        from apps.core.telemetry import meter, tracing
 
         meter.start()
+        tracing.start()

@@ -19,8 +19,8 @@ from apps.catalog.models import GenerationModel
 from apps.core import clock
 from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, link, usd
 from apps.jobs import cancel, documents, override, review
-from apps.jobs.models import Attempt, Job, JobEvent
-from apps.jobs.states import AttemptStatus, Billed, JobStatus
+from apps.jobs.models import Attempt, Job, JobEvent, ProviderBatch
+from apps.jobs.states import AttemptStatus, BatchStatus, Billed, JobStatus
 from apps.providers.admin import ProviderFilter
 
 _COLOURS: dict[str, str] = {
@@ -35,6 +35,7 @@ _COLOURS: dict[str, str] = {
     AttemptStatus.ACCEPTED: "success",
     AttemptStatus.REJECTED: "danger",
     AttemptStatus.UNKNOWN: "warning",
+    BatchStatus.ENDED: "success",
     Billed.YES: "info",
 }
 
@@ -133,8 +134,8 @@ class JobAdmin(HistoryAdmin):
     list_select_related = ("user", "team")
     # Not the prompt: no index could serve it.
     search_owner = "user"
-    search_ids = ("pk", "attempts__pk", "user_id")
-    search_help_text = "The id of a job, attempt or user, or a part of a user's name"
+    search_ids = ("pk", "attempts__pk", "batch_id", "user_id")
+    search_help_text = "The id of a job, attempt, batch or user, or a part of a user's name"
     ordering = ("-id",)
     actions = ("cancel", "approve", "reject")
     inlines = (AttemptInline, EventInline)
@@ -152,7 +153,16 @@ class JobAdmin(HistoryAdmin):
                 )
             },
         ),
-        _tab("Request", "prompt", "params", "requirements", "metadata", "callback_url", "idempotency_key"),
+        _tab(
+            "Request",
+            ("batch_id", "custom_id"),
+            "prompt",
+            "params",
+            "requirements",
+            "metadata",
+            "callback_url",
+            "idempotency_key",
+        ),
         _tab("Money", ("cost", "estimated"), ("saved", "source"), "quote"),
         _tab(
             "Times",
@@ -337,6 +347,35 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
     @admin.display(description="job")
     def of_job(self, attempt: Attempt) -> SafeString:
         return link(Job, attempt.job_id, str(attempt.job_id))
+
+
+@admin.register(ProviderBatch)
+class ProviderBatchAdmin(HistoryAdmin):
+    list_display = (
+        *("created_at", "provider", "provider_model", "state", "fill", "waited", "provider_status", "saved"),
+        "due_at",
+    )
+    list_filter = (ProviderFilter, "status")
+    search_fields = ("provider", "provider_model")
+    search_ids = ("id", "attempts__job_id")
+    search_help_text = "The id of a batch or of a job in it, a provider or its model"
+    ordering = ("-id",)
+
+    @admin.display(description="status", ordering="status")
+    def state(self, batch: ProviderBatch) -> SafeString:
+        return badge(batch.get_status_display().partition(":")[0], _COLOURS.get(batch.status, ""))
+
+    @admin.display(description="orders")
+    def fill(self, batch: ProviderBatch) -> str:
+        return f"{batch.size} of {batch.room}"
+
+    @admin.display(description="waited", ordering="waited_s")
+    def waited(self, batch: ProviderBatch) -> str:
+        return f"{batch.waited_s:.1f} s"
+
+    @admin.display(description="saved", ordering="saved_usd")
+    def saved(self, batch: ProviderBatch) -> str:
+        return usd(batch.saved_usd)
 
 
 @admin.register(JobEvent)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
+
 from apps.catalog import snapshot
 from apps.catalog.snapshot import RouteInfo
 from apps.core import clock
@@ -15,6 +17,7 @@ from apps.core.ids import uuid7
 from apps.jobs import routing
 from apps.jobs.models import Job
 from apps.jobs.routing import Choice
+from apps.jobs.states import Priority
 from apps.providers import call, inbox, permits, registry
 from apps.providers.breaker import Refused
 from apps.providers.contract import Fitted, GenerationRequest
@@ -124,4 +127,11 @@ def _permit(job: Job, choice: Choice, attempt_id: uuid.UUID, caps: Caps) -> Perm
         caps=caps,
         within_s=max(1.0, (job.deadline_at - clock.now()).total_seconds()),
         retry=choice.is_retry,
+        can_wait=_can_wait(job),
     )
+
+
+def _can_wait(job: Job) -> bool:
+    """Batch jobs leave the larger part of a provider's places to interactive ones, until they have waited too long."""
+    aged_at = job.created_at + timedelta(seconds=settings.BATCH_AGED_S)
+    return job.priority == Priority.BATCH and clock.now() < aged_at

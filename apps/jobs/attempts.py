@@ -73,7 +73,7 @@ def open_one(
         provider_model=route["provider_model"],
         route_id=route["route_id"],
         price_id=route["price_id"],
-        price_usd=Decimal(route["amount_usd"]),
+        price_usd=Decimal(route.get("single_usd", route["amount_usd"])),
         changes=[change.to_json() for change in changes],
         generation=generation,
         hedged=hedged,
@@ -84,6 +84,15 @@ def open_one(
     except IntegrityError:
         return None
     return attempt
+
+
+def payable_usd(job: Job, attempt: Attempt) -> Decimal:
+    """What the user pays for the attempt: what was quoted for its route. What an order outside the batch it was quoted
+    for costs more is the platform's."""
+    for route in job.quote["routes"]:
+        if route["route_id"] == str(attempt.route_id) and "single_usd" in route:
+            return min(attempt.price_usd, Decimal(route["amount_usd"]))
+    return attempt.price_usd
 
 
 def submitted(job: Job, attempt: Attempt, pending: Pending, *, next_at: datetime) -> None:

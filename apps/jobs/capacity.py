@@ -1,5 +1,6 @@
 """How many jobs of one user may be open at once: beyond the tier's `max_open_jobs` a submission is refused, so that
-nobody's backlog fills the table."""
+nobody's backlog fills the table. Each priority is counted by itself: a backlog of batch jobs refuses nobody else. The
+items of batches have a limit of their own (apps/batches/intake.py)."""
 
 import math
 import uuid
@@ -19,17 +20,19 @@ _MAX_REMEMBERED: Final = 10_000
 
 # Served by the index job_open_by_user; reads no further than the limit.
 _OPEN = """
-SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE user_id = %(user_id)s AND due_at IS NOT NULL LIMIT %(limit)s) o
+SELECT count(*) FROM (SELECT 1 FROM jobs_job
+                      WHERE user_id = %(user_id)s AND priority = %(priority)s AND status IN ('queued', 'running')
+                        AND batch_id IS NULL AND due_at IS NOT NULL LIMIT %(limit)s) o
 """
-# User → until when the limit can't be reached, in this process's knowledge.
-_roomy_until: dict[uuid.UUID, datetime] = {}
+# User and priority → until when the limit can't be reached, in this process's knowledge.
+_roomy_until: dict[tuple[uuid.UUID, str], datetime] = {}
 
 
 class QueueFull(DomainError):
     code, status, title, retryable = "queue_full", 429, "Too many of your jobs are open", True
 
 
-def check(caller: Caller, *, expected_s: float) -> None:
+def check(caller: Caller, priority: str, *, expected_s: float) -> None:
     """Raises QueueFull if the job just inserted is one too many. To be called after the budget was reserved, in the
     same transaction: that lock makes a user's submissions take turns, so the count is exact.
 
@@ -39,17 +42,18 @@ def check(caller: Caller, *, expected_s: float) -> None:
     `expected_s`: how long such a job usually takes; with the tier's places it says when the next one ends.
     """
     now, limit = clock.now(), caller.tier.max_open_jobs
-    roomy_until = _roomy_until.get(caller.user_id)
+    name = (caller.user_id, priority)
+    roomy_until = _roomy_until.get(name)
     if roomy_until and now < roomy_until <= now + timedelta(seconds=_TRUSTED_S):
         return
-    count = _open(caller.user_id, limit + 1)
+    count = _open(*name, limit + 1)
     if count > limit:
         raise QueueFull(
             f"At most {limit} of your jobs may be queued or running.",
             retry_after_s=_retry_after_s(expected_s, places=caller.tier.concurrency),
             limit=limit,
         )
-    _remember(caller, now, room=limit - count)
+    _remember(name, now, room=limit - count, requests_per_minute=caller.tier.requests_per_minute)
 
 
 def forget() -> None:
@@ -57,24 +61,24 @@ def forget() -> None:
     _roomy_until.clear()
 
 
-def _open(user_id: uuid.UUID, limit: int) -> int:
+def _open(user_id: uuid.UUID, priority: str, limit: int) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(_OPEN, {"user_id": user_id, "limit": limit})
+        cursor.execute(_OPEN, {"user_id": user_id, "priority": priority, "limit": limit})
         count: int = cursor.fetchone()[0]
     return count
 
 
-def _remember(caller: Caller, now: datetime, *, room: int) -> None:
+def _remember(name: tuple[uuid.UUID, str], now: datetime, *, room: int, requests_per_minute: int) -> None:
     """The bucket of the rate limit may be full now, then refills with `rate` a minute. Twice as many are reckoned
     with: a bucket can be full anew when Redis goes or comes."""
-    rate = 2 * caller.tier.requests_per_minute
+    rate = 2 * requests_per_minute
     safe_s = min(_TRUSTED_S, 60.0 * (room - rate) / rate) if rate else 0.0
     if safe_s <= 0:
-        _roomy_until.pop(caller.user_id, None)
+        _roomy_until.pop(name, None)
         return
     if len(_roomy_until) >= _MAX_REMEMBERED:
         _roomy_until.clear()
-    _roomy_until[caller.user_id] = now + timedelta(seconds=safe_s)
+    _roomy_until[name] = now + timedelta(seconds=safe_s)
 
 
 def _retry_after_s(expected_s: float, *, places: int) -> int:

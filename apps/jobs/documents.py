@@ -61,8 +61,10 @@ def brief(job: Job, attempt: Attempt | None, at: datetime) -> dict[str, Any]:
         "estimated_time_s": job.quote["time_s"],
         "cost_usd": money.text(job.cost_usd),
         "saved_usd": money.text(job.saved_usd),
-        "outputs": [_output(output) for output in job.outputs],
+        "outputs": [output(kept) for kept in job.outputs],
         "error": _error(job),
+        "batch_id": str(job.batch_id) if job.batch_id else None,
+        "custom_id": job.custom_id or None,
         "metadata": job.metadata,
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at),
@@ -155,6 +157,12 @@ def events(job: Job, moves: Sequence[JobEvent]) -> list[dict[str, Any]]:
     ]
 
 
+def output(kept: dict[str, Any]) -> dict[str, Any]:
+    """One output with a link that is good for a while, without what only a takedown needs."""
+    shown = {name: value for name, value in kept.items() if name not in ("made_sha256", "phash")}
+    return {"url": artifacts.signed_url(kept["artifact_id"]), **shown}
+
+
 def phase(job: Job, attempt: Attempt | None) -> str:
     """Where the job is, finer than its status: derived, never stored."""
     if job.status == JobStatus.QUEUED and job.review == Review.PENDING:
@@ -200,10 +208,6 @@ def _cache(job: Job) -> dict[str, Any] | None:
         "job_id": str(job.cached_from),
         "saved_usd": money.text(job.saved_usd),
     }
-
-
-def _output(output: dict[str, Any]) -> dict[str, Any]:
-    return {"url": artifacts.signed_url(output["artifact_id"]), **output}
 
 
 def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:

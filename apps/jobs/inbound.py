@@ -17,9 +17,17 @@ log = structlog.get_logger(__name__)
 def receive(event_id: uuid.UUID) -> None:
     """Acts on one stored webhook. Doubled, late and foreign ones change nothing."""
     event = InboxEvent.objects.filter(pk=event_id).first()
-    attempt = Attempt.objects.filter(pk=event.subject_id, provider=event.provider).first() if event else None
-    if event is None or attempt is None:
+    if event is None:
         return
+    bought = Attempt.objects.select_related("job").filter(pk=event.subject_id, provider=event.provider)
+    attempt = bought.first()
+    if attempt is None:
+        return
+    with leases.step("provider_event", attempt.job):
+        _act(event, attempt)
+
+
+def _act(event: InboxEvent, attempt: Attempt) -> None:
     if attempt.ticket is None:
         attempts.found(attempt, Ticket.named(event.task_id, model=attempt.provider_model))
     elif Ticket.from_json(attempt.ticket).task_id != event.task_id:

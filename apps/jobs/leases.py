@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -18,21 +18,25 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
 from apps.core import bell, clock, rows
+from apps.core.telemetry import tracing
 from apps.jobs import reads
 from apps.jobs.models import Job
-from apps.jobs.states import Flight, JobStatus
+from apps.jobs.states import Flight, JobStatus, Priority
 
 log = structlog.get_logger(__name__)
 
 RUN, VALIDATE = "jobs.run", "jobs.validate"
 _QUEUE = {RUN: "io", VALIDATE: "cpu"}
+# Taken when the one above is empty.
+_BATCH_QUEUE = {RUN: "io_batch", VALIDATE: "cpu_batch"}
 # A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
 _POSTPONE_S = 60
 
 # How many jobs of a user may run is the tier's word, as it is now; the function counts one claim at a time.
+# Batch jobs neither need a place nor take one: how many of them run is the providers' word, not their user's.
 # The limit is for buying; what is canceled or too late only needs its end.
 _MUST_QUEUE = """
-(j.status = 'queued' AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
+(j.status = 'queued' AND j.priority = 'interactive' AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
  AND NOT jobs_place_is_free(j.user_id))
 """
 
@@ -68,7 +72,7 @@ UPDATE jobs_job SET due_at = %(now)s, rung_at = %(now)s
 WHERE id = (SELECT id FROM jobs_job
             WHERE user_id = %(user_id)s AND status = 'queued' AND rung_at IS NULL
             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING id
+RETURNING id, priority
 """
 _WAKE_NEXT_AND_FOLLOWERS = """
 WITH next AS (
@@ -81,7 +85,7 @@ WITH next AS (
 )
 UPDATE jobs_job SET due_at = %(now)s, rung_at = %(now)s
 WHERE id IN (SELECT id FROM next UNION SELECT id FROM followers)
-RETURNING id
+RETURNING id, priority
 """
 # Who follows nobody any more: its leader ended while it came, or the ring was lost.
 _ORPHANS = """
@@ -133,6 +137,11 @@ def kept(jobs: Sequence[Job]) -> Iterator[None]:
                 del _held[lease]
 
 
+def step(name: str, job: Job) -> AbstractContextManager[None]:
+    """Around what is done with a job: a span of its trace, and its ids in every line of the log."""
+    return tracing.step(f"job.{name}", job.traceparent, job_id=job.pk, team_id=job.team_id)
+
+
 def claim(job_id: uuid.UUID) -> Job | None:
     """The job with its `past`, ours until its lease runs out; None if it is not due, is someone else's, or must queue
     behind others of its user."""
@@ -169,7 +178,7 @@ def leave(
         {"job_id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at, **values},
     )
     if left and ring:
-        bell.ring(ring, id=job.pk, queue=_QUEUE[ring])
+        bell.ring(ring, id=job.pk, queue=(_BATCH_QUEUE if job.priority == Priority.BATCH else _QUEUE)[ring])
     return bool(left)
 
 
@@ -179,8 +188,11 @@ def nudge(job_id: uuid.UUID) -> bool:
     return bool(Job.objects.open().filter(pk=job_id, due_at__gt=at).update(due_at=at, rung_at=None))
 
 
-def ring(job_id: uuid.UUID) -> None:
-    bell.ring(RUN, id=job_id, queue=_QUEUE[RUN])
+def ring(job_id: uuid.UUID, *, can_wait: bool = False) -> None:
+    """For the job's next step. `can_wait`: as a batch job's, when the workers have nothing else to do. One that was
+    rung like this and not heard is rung like any other the next time, so that no crowd starves it.
+    """
+    bell.ring(RUN, id=job_id, queue=(_BATCH_QUEUE if can_wait else _QUEUE)[RUN])
 
 
 def wake_next(ended: Job) -> None:
@@ -192,8 +204,8 @@ def wake_next(ended: Job) -> None:
         statement = _WAKE_NEXT_AND_FOLLOWERS
         values["team_id"], values["fingerprint"] = ended.team_id, ended.fingerprint
         values["followers"] = None if ended.status == JobStatus.COMPLETED else 1
-    for (job_id,) in rows.select(statement, values):
-        ring(job_id)
+    for job_id, priority in rows.select(statement, values):
+        ring(job_id, can_wait=priority == Priority.BATCH)
 
 
 def lead(job: Job) -> bool:

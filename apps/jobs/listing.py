@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter
 
@@ -20,6 +21,7 @@ PARAMETERS = [
     OpenApiParameter("status", str, enum=JobStatus.values),
     OpenApiParameter("type", str, enum=Kind.values),
     OpenApiParameter("model", str),
+    OpenApiParameter("batch_id", UUID, description="Only the items of this batch"),
     OpenApiParameter("created_after", datetime),
     OpenApiParameter("created_before", datetime),
 ]
@@ -49,6 +51,8 @@ def _filtered(caller: Caller, query: Mapping[str, str]) -> JobQuerySet:
         jobs = jobs.filter(type=inputs.one_of("type", query["type"], Kind.values))
     if "model" in query:
         jobs = jobs.filter(model=_model(query["model"]))
+    if "batch_id" in query:
+        jobs = jobs.filter(batch_id=inputs.row_id("batch_id", query["batch_id"]))
     if "created_after" in query:
         jobs = jobs.filter(created_at__gt=inputs.time("created_after", query["created_after"]))
     if "created_before" in query:

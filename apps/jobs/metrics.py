@@ -1,11 +1,13 @@
 """What is measured of jobs. Those that ended are counted from their rows (`tally`), so that the sums are the
 database's whatever dies; the rest is counted by the process that does it."""
 
+from collections.abc import Iterable
+
 from django.db import transaction
 
 from apps.core.telemetry import instruments
 from apps.core.telemetry.instruments import DURATIONS_S, SCORES, SHORT_S, of_rows
-from apps.jobs.models import Attempt, Job
+from apps.jobs.models import Attempt, Job, ProviderBatch
 
 # --- Of ended jobs, from rows -----------------------------------------------------------------
 REQUESTS = of_rows(
@@ -130,3 +132,12 @@ def attempt_ended(attempt: Attempt, outcome: str) -> None:
 def fell_back(job: Job, left: Attempt) -> None:
     """After `left` another provider is asked."""
     FALLBACKS.add(1, {"model": job.model, "provider": left.provider, "error": left.error_kind or "unknown"})
+
+
+def sent(batch: ProviderBatch, waited_s: Iterable[float]) -> None:
+    """A provider took a batch. `waited_s`: how long each of its jobs waited for it."""
+    told = {"provider": batch.provider}
+    BATCH_SIZE.record(batch.size, told)
+    BATCH_FILL.record(batch.size / batch.room, told)
+    for seconds in waited_s:
+        BATCH_WAIT.record(seconds, told)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q, Value
 
@@ -16,6 +17,7 @@ from apps.jobs.states import (
     IN_PROGRESS,
     OPEN,
     AttemptStatus,
+    BatchStatus,
     Billed,
     CachePolicy,
     CacheTier,
@@ -55,7 +57,12 @@ class Job(models.Model):
     metadata = models.JSONField(default=dict)
     callback_url = models.TextField(default="")
     priority = models.CharField(max_length=11, choices=Priority, default=Priority.INTERACTIVE)
+    # The route by which it waits to be sent together with others (priority batch); NULL: it waits for none.
+    batch_route = models.UUIDField(null=True)
     cache = models.CharField(max_length=9, choices=CachePolicy, default=CachePolicy.ACCOUNT)
+    # The batch it is an item of, which knows it by its `custom_id`.
+    batch_id = models.UUIDField(null=True)
+    custom_id = models.CharField(max_length=255, default="", db_default="")
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL keeps it out of the unique index
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
@@ -159,10 +166,20 @@ class Job(models.Model):
                 name="job_follower",
                 condition=Q(flight=Flight.FOLLOWS, status=JobStatus.QUEUED),
             ),
-            # Serves the concurrency limit.
+            # Serves the concurrency limit and the cap on what a user has open, items of batches apart.
             models.Index(
-                fields=["user", "status", "id"], name="job_open_by_user", condition=Q(due_at__isnull=False)
+                fields=["user", "priority", "status", "batch_id", "id"],
+                name="job_open_by_user",
+                condition=Q(due_at__isnull=False),
             ),
+            # Serves the flush of a batch: who waits to be sent by a route, the oldest first.
+            models.Index(
+                fields=["batch_route", "id"],
+                name="job_gathering",
+                condition=Q(batch_route__isnull=False, due_at__isnull=False),
+            ),
+            # Serves the items of a batch, in their order.
+            models.Index(fields=["batch_id", "id"], name="job_of_batch", condition=Q(batch_id__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -187,6 +204,63 @@ MEASURED = Q(
     status__in=[AttemptStatus.ACCEPTED, AttemptStatus.REJECTED, AttemptStatus.FAILED],
     finished_at__isnull=False,
 ) & ~Q(error_kind__in=["content_rejected", "invalid_request", "canceled"])
+
+
+class ProviderBatch(models.Model):
+    """Attempts that one call ordered together at a provider that has batches. Its id names it there.
+
+    `due_at` says when the provider is next asked about it, NULL when every order in it has been handed to its job.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    route_id = models.UUIDField()
+    provider = models.CharField(max_length=50)
+    provider_model = models.CharField(max_length=200)
+    status = models.CharField(max_length=9, choices=BatchStatus, default=BatchStatus.STARTED)
+    ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
+    provider_status = models.CharField(max_length=30, default="", blank=True)
+    error_kind = models.CharField(max_length=30, default="", blank=True)
+    # How many orders it has, of how many it had room for, and how long the first of them waited for it.
+    size = models.PositiveIntegerField()
+    room = models.PositiveIntegerField()
+    waited_s = models.FloatField()
+    # How many of them the provider has ended, as far as it told.
+    done = models.PositiveIntegerField(default=0)
+    # What the delivered ones cost less than if each had been ordered alone.
+    saved_usd = models.DecimalField(**money.AMOUNT, default=money.ZERO)
+    polls = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=clock.now)
+    submitted_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "provider batches"
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=BatchStatus.values), name="batch_status_known"),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[BatchStatus.ENDED, BatchStatus.FAILED],
+                    due_at__isnull=True,
+                    ended_at__isnull=False,
+                )
+                | Q(
+                    status__in=[BatchStatus.STARTED, BatchStatus.SUBMITTED],
+                    due_at__isnull=False,
+                    ended_at__isnull=True,
+                ),
+                name="batch_ended_iff_never_due",
+            ),
+        ]
+        indexes = [
+            # Serves sweep: which are to be asked about.
+            models.Index(fields=["due_at"], name="batch_due", condition=Q(due_at__isnull=False)),
+            # Serves the metrics: what was sent lately.
+            models.Index(fields=["created_at"], name="batch_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.size} of {self.room}"
 
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
@@ -218,6 +292,10 @@ class Attempt(models.Model):
     generation = models.PositiveIntegerField(default=0, db_default=0)
     # Sent again with the same key after a lost answer, where the provider buys the same key once.
     resends = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # What it was ordered in, together with others.
+    provider_batch = models.ForeignKey(
+        ProviderBatch, on_delete=models.PROTECT, null=True, db_index=False, related_name="attempts"
+    )
     # One of two orders for the same work; or a second one was looked for, and none was allowed.
     hedged = models.BooleanField(default=False, db_default=False)
     ticket = models.TextField(null=True)  # noqa: DJ001 - NULL: the provider gave none yet
@@ -256,6 +334,12 @@ class Attempt(models.Model):
         indexes = [
             # Serves the reconciliation of unknown outcomes.
             models.Index(fields=["check_at"], name="attempt_unknown", condition=Q(check_at__isnull=False)),
+            # Serves the end of a provider's batch: the orders in it.
+            models.Index(
+                fields=["provider_batch", "status"],
+                name="attempt_in_batch",
+                condition=Q(provider_batch__isnull=False),
+            ),
             # Serves measure: how each route did lately, from its last attempts that tell something about it.
             models.Index(fields=["route_id", "-finished_at"], name="attempt_measured", condition=MEASURED),
         ]
@@ -276,6 +360,12 @@ class JobEvent(models.Model):
     at = models.DateTimeField()
     from_status = models.CharField(max_length=9)
     to_status = models.CharField(max_length=9)
+
+    class Meta:
+        indexes = [
+            # Serves the watch for anomalies: what ended in a minute. Events come in the order of time.
+            BrinIndex(fields=["at"], name="event_by_time", pages_per_range=16, autosummarize=True),
+        ]
 
 
 class Uncounted(models.Model):

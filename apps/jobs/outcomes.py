@@ -10,10 +10,10 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, notify
-from apps.jobs import admission, attempts, leases, metrics, routing, settle
+from apps.jobs import admission, attempts, gathering, leases, metrics, routing, settle
 from apps.jobs.admission import Admitted, Found
 from apps.jobs.models import Attempt, Job
-from apps.jobs.states import AttemptStatus, Billed
+from apps.jobs.states import AttemptStatus, Billed, Priority
 from apps.providers import call, permits
 from apps.providers.contract import Ticket
 from apps.providers.errors import POLICIES, ErrorKind, ProviderError
@@ -254,7 +254,11 @@ def _wait(job: Job, found: Found, past: Sequence[Attempt]) -> None:
         return
     with transaction.atomic(durable=True):
         _remember(job, found)
-        leases.leave(job, next_at=min(found.look_at, job.deadline_at))
+        if job.priority == Priority.BATCH and not past:
+            # Thousands that look every second for a place would be in everybody's way.
+            gathering.wait(job)
+        else:
+            leases.leave(job, next_at=min(found.look_at, job.deadline_at))
         notify.changed(job.pk)
 
 

@@ -19,6 +19,7 @@ from apps.catalog.snapshot import ModelInfo
 from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.jobs.serializers import EstimateRequest, JobRequest
+from apps.jobs.states import Priority
 from apps.validation import policy
 from apps.validation import request as request_checks
 
@@ -60,7 +61,7 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     Raises the catalog's refusals, InvalidRequest or ContentRejected.
     """
     prompt = request_checks.normalise(asked.prompt)
-    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True))
+    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True), batch=_in_batch(asked))
     needs = _requirements(asked, caller)
     chosen = selection.choose(
         wanted, tier=caller.tier, region=caller.region, model=asked.model, requirements=needs
@@ -163,6 +164,10 @@ def _plan(
     )
 
 
+def _in_batch(asked: EstimateRequest) -> bool:
+    return Priority(asked.priority) == Priority.BATCH
+
+
 def _requirements(asked: EstimateRequest, caller: Caller) -> Requirements:
     needs = asked.requirements
     return Requirements(
@@ -184,7 +189,7 @@ def _routes(
     """The model's own, then those of the models to fall back to: named ones, or spare ones where none was named."""
     yield from _priced(chosen.model.slug, chosen.offer.quote.routes)
     # Priced, and held to their limits, with what they would be sent: the parameters of the model asked for.
-    sent = Wanted(asked.type, prompt, chosen.offer.params)
+    sent = Wanted(asked.type, prompt, chosen.offer.params, batch=_in_batch(asked))
     for index, name in enumerate(asked.fallback_models):
         field = f"fallback_models[{index}]"
         fallback = selection.choose(
@@ -208,7 +213,7 @@ def _spare(chosen: Selection, sent: Wanted, *, cap: bool) -> Iterator[dict[str, 
             params = pricing.resolve(alternative.model, sent.params)
         except InvalidRequest:
             continue
-        priced = pricing.quote(alternative.model, params=params, prompt=sent.prompt)
+        priced = pricing.quote(alternative.model, params=params, prompt=sent.prompt, batch=sent.batch)
         within = [route for route in priced.routes if cap or route.amount_usd <= limit_usd]
         yield from _priced(alternative.model.slug, within)
 
@@ -223,6 +228,8 @@ def _priced(model: str, routes: Sequence[pricing.RoutePrice]) -> Iterator[dict[s
             "price_id": str(route.price_id),
             "price_version": route.price_version,
             "amount_usd": money.text(route.amount_usd),
+            # What is paid to the provider where the order does not go into a batch after all.
+            **({"single_usd": money.text(route.single_usd)} if route.single_usd != route.amount_usd else {}),
         }
 
 

@@ -83,7 +83,7 @@ def some() -> int:
     if not taken:
         return 0
     with leases.kept(taken):
-        news = [row for job in taken if (row := _look(job))]
+        news = [row for job in taken if (row := _look_in_its_trace(job))]
         _give_back(taken, news)
     return len(taken)
 
@@ -105,6 +105,11 @@ def _with_attempt(row: tuple[Any, ...]) -> Job:
     job = rows.make(Job, row[: len(_OF_JOB)], _OF_JOB)
     job.past = [rows.make(Attempt, row[len(_OF_JOB) :], _OF_ATTEMPT)]
     return job
+
+
+def _look_in_its_trace(job: Job) -> dict[str, Any] | None:
+    with leases.step("poll", job):
+        return _look(job)
 
 
 def _look(job: Job) -> dict[str, Any] | None:

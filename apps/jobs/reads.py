@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from apps.core import rows
@@ -20,6 +21,12 @@ WHERE j.id = %(job_id)s AND j.user_id = %(user_id)s ORDER BY a.number
 def of_user(job_id: uuid.UUID, user_id: uuid.UUID) -> Job | None:
     """The user's job with its `past`; None if there is none, or it is somebody else's."""
     return joined(rows.select(_OF_USER, {"job_id": job_id, "user_id": user_id}))
+
+
+def joined_each(found: Sequence[tuple[Any, ...]]) -> list[Job]:
+    """The jobs of these rows of COLUMNS, which are sorted by job, each with its `past`."""
+    each = (joined(list(those)) for _, those in groupby(found, key=lambda row: row[0]))
+    return [job for job in each if job]
 
 
 def joined(found: Sequence[tuple[Any, ...]]) -> Job | None:

@@ -14,7 +14,8 @@ from django.conf import settings
 from apps.artifacts import store as artifacts
 from apps.artifacts.models import Artifact
 from apps.core import clock, http
-from apps.jobs import admission, attempts, hedging, leases, outcomes, reuse
+from apps.core.telemetry import tracing
+from apps.jobs import admission, attempts, gathering, hedging, leases, outcomes, reuse
 from apps.jobs.admission import Admitted
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import IN_PROGRESS, AttemptStatus, Billed, Review
@@ -32,6 +33,7 @@ _FIRST_POLL_S = 1.0
 _MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
 _LOOK_IN_INBOX_S = 10.0
+_LOOK_FOR_BATCH_S = 300.0
 # A provider that just dropped a connection is given a moment.
 _SEND_AGAIN_S = 1.0
 STORE_AWAY_S = 10.0
@@ -46,7 +48,8 @@ def run(job_id: uuid.UUID) -> None:
     """Takes the job's next step, if it is due and free."""
     with leases.held(job_id) as job:
         if job:
-            advance(job)
+            with leases.step("run", job):
+                advance(job)
 
 
 def advance(job: Job) -> None:
@@ -67,16 +70,21 @@ def advance(job: Job) -> None:
         pass
     elif current is None and (aside := attempts.aside(past)):
         attempts.lead(job, aside)
+    elif current is None and gathering.gathers(job):
+        gathering.wait(job)
     elif current is None:
-        if past or _may_be_bought(job):
-            outcomes.next_attempt(job, past, buy=_buy)
+        if past or may_be_bought(job):
+            outcomes.next_attempt(job, past, buy=buy)
+    elif current.provider_batch_id and gathering.is_open(current.provider_batch_id):
+        # Its batch brings the news. This is only the net below.
+        leases.leave(job, next_at=clock.now() + timedelta(seconds=_LOOK_FOR_BATCH_S))
     elif current.ticket is None:
         _await_news(job, current)
     else:
         _poll(job, current)
 
 
-def _may_be_bought(job: Job) -> bool:
+def may_be_bought(job: Job) -> bool:
     """Whether moderation lets the prompt pass, where there is one. If not, the job is ended, or left to be asked about
     again."""
     if not moderation.is_configured():
@@ -93,7 +101,7 @@ def _may_be_bought(job: Job) -> bool:
     return not opinion.flagged
 
 
-def _buy(job: Job, attempt: Attempt, admitted: Admitted) -> None:
+def buy(job: Job, attempt: Attempt, admitted: Admitted) -> None:
     try:
         answer = _send(job, attempt, admitted.fitted.request, admitted.permit)
     except ProviderError as error:
@@ -119,7 +127,7 @@ def _answered(job: Job, attempt: Attempt, answer: Pending | Result) -> None:
         if answer.ticket:
             # Nobody will announce it again: whoever takes over from us must be able to ask for it.
             attempts.found(attempt, answer.ticket)
-        _collect(job, attempt, answer)
+        collect(job, attempt, answer)
 
 
 def _await_news(job: Job, attempt: Attempt) -> None:
@@ -207,8 +215,8 @@ def _poll(job: Job, attempt: Attempt) -> None:
             attempts.pending(job, attempt, still, next_at=next_poll(job, attempt, error.retry_after_s))
         return
     if not isinstance(answer, Pending):
-        _collect(job, attempt, answer)
-    elif not (hedging.is_due(job, attempt) and hedging.order(job, attempt, buy=_buy)):
+        collect(job, attempt, answer)
+    elif not (hedging.is_due(job, attempt) and hedging.order(job, attempt, buy=buy)):
         attempts.pending(job, attempt, answer, next_at=next_poll(job, attempt))
 
 
@@ -222,9 +230,14 @@ def _ticket(attempt: Attempt) -> Ticket:
     return Ticket.from_json(attempt.ticket or "")
 
 
-def _collect(job: Job, attempt: Attempt, result: Result) -> None:
+def collect(job: Job, attempt: Attempt, result: Result) -> None:
     """Fetches the outputs into our own store."""
     result_at = clock.now()
+    with tracing.span("fetch"):
+        _keep(job, attempt, result, result_at)
+
+
+def _keep(job: Job, attempt: Attempt, result: Result, result_at: datetime) -> None:
     if any(output.flagged for output in result.outputs):
         # Never delivered, nor charged to the user; the provider bills it all the same.
         error = ProviderError(ErrorKind.CONTENT_REJECTED, "The provider flagged its own output as unsafe.")

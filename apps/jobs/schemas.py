@@ -65,6 +65,8 @@ class Job(BaseModel):
     saved_usd: str
     outputs: list[Output]
     error: Error | None
+    batch_id: str | None
+    custom_id: str | None
     metadata: dict[str, Any]
     created_at: datetime
     started_at: datetime | None

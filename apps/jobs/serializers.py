@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from apps.core.inputs import Strict
 
@@ -15,6 +15,15 @@ def _number(value: Any) -> Any:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError("Input should be a number")
     return value
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if value and len(json.dumps(value)) > MAX_METADATA_BYTES:
+        raise ValueError(f"Metadata should have at most {MAX_METADATA_BYTES} bytes")
+    return value
+
+
+Metadata = Annotated[dict[Annotated[str, Field(max_length=100)], Any], AfterValidator(_small)]
 
 
 class Params(Strict):
@@ -87,7 +96,7 @@ class JobRequest(EstimateRequest):
     """POST /v1/jobs."""
 
     callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
-    metadata: dict[Annotated[str, Field(max_length=100)], Any] = {}
+    metadata: Metadata = {}
     quote_id: (
         Annotated[
             str,
@@ -98,10 +107,3 @@ class JobRequest(EstimateRequest):
         ]
         | None
     ) = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _small(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if value and len(json.dumps(value)) > MAX_METADATA_BYTES:
-            raise ValueError(f"Metadata should have at most {MAX_METADATA_BYTES} bytes")
-        return value

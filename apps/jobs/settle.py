@@ -17,6 +17,7 @@ from django.db import transaction
 from apps.caching import store as cache
 from apps.caching.store import Hit
 from apps.core import bell, clock, money, notify, rows
+from apps.core.telemetry import tracing
 from apps.jobs import attempts, cached, documents, leases, metrics
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, CachePolicy, CacheTier, Flight, JobStatus
@@ -38,10 +39,11 @@ def complete(
 ) -> bool:
     """The attempt's outputs are the job's; its price is charged and they may be served again."""
     job.outputs, job.quality = list(outputs), quality
-    with _ending(job, JobStatus.COMPLETED, accepted=attempt, cost_usd=attempt.price_usd) as ended:
+    payable_usd = attempts.payable_usd(job, attempt)
+    with _ending(job, JobStatus.COMPLETED, accepted=attempt, cost_usd=payable_usd) as ended:
         if ended:
             charged = charge(job, attempt)
-            if charged != attempt.price_usd:
+            if charged != payable_usd:
                 Job.objects.filter(pk=job.pk).update(cost_usd=charged)
                 job.cost_usd = charged
             if attempt.hedged:
@@ -125,7 +127,7 @@ def cancel(job: Job, *, leaving: Attempt | None = None, stopped: Attempt | None 
 
 def cancel_billed(job: Job, attempt: Attempt) -> bool:
     """Ends the job as its user asked, after the provider delivered: the work is charged."""
-    with _ending(job, JobStatus.CANCELED, cost_usd=attempt.price_usd) as ended:
+    with _ending(job, JobStatus.CANCELED, cost_usd=attempts.payable_usd(job, attempt)) as ended:
         if ended:
             attempts.canceled(attempt, billed=Billed.YES)
             charge(job, attempt)
@@ -135,7 +137,15 @@ def cancel_billed(job: Job, attempt: Attempt) -> bool:
 def charge(job: Job, attempt: Attempt) -> Decimal:
     """Captures the attempt's price and records what it bought. In the caller's transaction; returns what the user
     pays."""
-    charged = holds.capture(reference=job.pk, cost_usd=attempt.price_usd, price_id=attempt.price_id)
+    payable_usd = attempts.payable_usd(job, attempt)
+    charged = holds.capture(reference=job.pk, cost_usd=payable_usd, price_id=attempt.price_id)
+    if attempt.price_usd > payable_usd:
+        holds.absorb(
+            reference=job.pk,
+            amount_usd=attempt.price_usd - payable_usd,
+            reason=f"attempt {attempt.number}: quoted for a batch, ordered alone",
+            price_id=attempt.price_id,
+        )
     usage.record(
         reference=job.pk,
         kind=job.type,
@@ -172,7 +182,7 @@ def _ending(
         "error_retryable": job.error_retryable,
         "attempt_id": accepted.pk if accepted else None,
     }
-    with transaction.atomic(durable=True):
+    with tracing.span("settle", status=status.value), transaction.atomic(durable=True):
         ended = rows.execute(_COMPLETE if accepted else _END, values) > 0
         yield ended
         if ended:
@@ -214,8 +224,11 @@ def _announce(job: Job) -> None:
 
 
 def wanted(job: Job) -> bool:
-    """Whether anybody is to be told of the end: the job's own callback URL, or an endpoint of its team."""
-    return bool(job.callback_url or endpoints.wanting(job.team_id, f"job.{job.status}"))
+    """Whether anybody is to be told of the end: the job's own callback URL, or an endpoint of its team. Of the items
+    of a batch endpoints hear by its end alone."""
+    if job.callback_url:
+        return True
+    return job.batch_id is None and bool(endpoints.wanting(job.team_id, f"job.{job.status}"))
 
 
 def announce_to(job: Job) -> None:
@@ -227,6 +240,7 @@ def announce_to(job: Job) -> None:
         subject_id=job.pk,
         data=documents.brief(job, None, clock.now()),
         url=job.callback_url,
+        traceparent=job.traceparent,
     )
 
 

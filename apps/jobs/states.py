@@ -59,6 +59,15 @@ class Priority(models.TextChoices):
     BATCH = "batch"
 
 
+class BatchStatus(models.TextChoices):
+    """Of what was sent to a provider together. `started` is committed before the paid call, as of an attempt."""
+
+    STARTED = "started", "started: the provider may or may not know of it"
+    SUBMITTED = "submitted", "submitted: the provider gave a ticket"
+    ENDED = "ended", "ended: every order in it was handed to its job"
+    FAILED = "failed", "failed: the provider took none of it"
+
+
 class CachePolicy(models.TextChoices):
     """What may answer a job instead of a new generation; each includes those before it."""
 

@@ -2,19 +2,20 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.caller import Caller
-from apps.core import clock, http
+from apps.core import clock, http, rows
 from apps.core.errors import DomainError, InvalidRequest
-from apps.jobs import capacity, leases, plans, settle
+from apps.core.telemetry import tracing
+from apps.jobs import capacity, gathering, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
-from apps.jobs.states import CachePolicy, Flight, JobStatus, Review
+from apps.jobs.states import CachePolicy, Flight, JobStatus, Priority, Review
 from apps.ledger import holds
 
 
@@ -30,23 +31,26 @@ class Once:
     digest: bytes
 
 
-def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job, bool]:
+def submit(
+    caller: Caller, asked: JobRequest, *, once: Once | None, traceparent: str | None = None
+) -> tuple[Job, bool]:
     """The job of the request, and whether it is a replay of an earlier one with the same Idempotency-Key.
+
+    `traceparent`: of the trace that the job is to be a part of.
 
     Raises BudgetExceeded, QueueFull, InvalidRequest, ContentRejected, the catalog's refusals or IdempotencyKeyReused;
     then nothing is stored or held.
     """
     try:
-        if asked.callback_url:
-            _check_callback(asked.callback_url)
-        planned = _plan(caller, asked)
+        job, planned = prepare(caller, asked, once=once)
     except DomainError:
         # What was accepted once is answered the same, even if it would be refused now (its model has been retired).
         earlier = _earlier(caller, once)
         if earlier is None:
             raise
         return earlier, True
-    job = _new_job(caller, asked, planned, once)
+    job.traceparent = traceparent
+    tracing.note(job_id=str(job.pk), team_id=str(job.team_id))
     try:
         _take_turns(job, caller, planned)
     except IntegrityError:
@@ -56,6 +60,22 @@ def submit(caller: Caller, asked: JobRequest, *, once: Once | None) -> tuple[Job
             raise
         return earlier, True
     return job, False
+
+
+def prepare(
+    caller: Caller, asked: JobRequest, *, once: Once | None = None, deadline_at: datetime | None = None
+) -> tuple[Job, Plan]:
+    """The job of the request as it is to be stored, after every check that needs neither money nor a place.
+
+    Raises InvalidRequest, ContentRejected, the catalog's refusals.
+    """
+    if asked.callback_url:
+        check_callback(asked.callback_url)
+    planned = _plan(caller, asked)
+    job = _new_job(caller, asked, planned, once, deadline_at)
+    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
+        job.flight = Flight.LEADS
+    return job, planned
 
 
 def _plan(caller: Caller, asked: JobRequest) -> Plan:
@@ -85,16 +105,23 @@ def again(caller: Caller, job: Job, *, new_seed: bool) -> Job:
 
 def _take_turns(job: Job, caller: Caller, planned: Plan) -> None:
     """Equal requests at once share one render: the first leads, and who comes while it is on its way follows."""
-    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
-        job.flight = Flight.LEADS
     try:
         _insert(job, caller, planned)
     except IntegrityError as error:
         if not _is_second(error):
             raise
-        # Woken when the leader ends; at the latest when its own time is over.
-        job.flight, job.due_at = Flight.FOLLOWS, job.deadline_at
+        if job.priority == Priority.INTERACTIVE and _leader_gathers(job):
+            # Whoever waits for an answer does not wait for a batch.
+            job.flight = Flight.ALONE
+        else:
+            # Woken when the leader ends; at the latest when its own time is over.
+            job.flight, job.due_at, job.batch_route = Flight.FOLLOWS, job.deadline_at, None
         _insert(job, caller, planned)
+
+
+def _leader_gathers(job: Job) -> bool:
+    leader = Job.objects.open().filter(team_id=job.team_id, fingerprint=job.fingerprint, flight=Flight.LEADS)
+    return leader.filter(priority=Priority.BATCH).exists()
 
 
 def _is_second(error: IntegrityError) -> bool:
@@ -125,15 +152,20 @@ def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
         amount_usd=planned.upper_bound_usd,
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
-    capacity.check(caller, expected_s=planned.model.expected_s_p50)
-    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING:
+    capacity.check(caller, job.priority, expected_s=planned.model.expected_s_p50)
+    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING and job.batch_route is None:
         leases.ring(job.pk)
 
 
-def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None) -> Job:
+def _new_job(
+    caller: Caller, asked: JobRequest, planned: Plan, once: Once | None, deadline_at: datetime | None = None
+) -> Job:
     at = clock.now()
-    deadline_at = at + timedelta(seconds=settings.JOB_DEADLINE_S)
-    return Job(
+    in_batch = Priority(asked.priority) == Priority.BATCH
+    usual_s = settings.BATCH_DEADLINE_S if in_batch else settings.JOB_DEADLINE_S
+    deadline_at = deadline_at or at + timedelta(seconds=usual_s)
+    job = rows.new(
+        Job,
         team_id=caller.team_id,
         user_id=caller.user_id,
         status=JobStatus.QUEUED,
@@ -162,6 +194,9 @@ def _new_job(caller: Caller, asked: JobRequest, planned: Plan, once: Once | None
         due_at=deadline_at if planned.findings else at,
         rung_at=at,
     )
+    if in_batch and not planned.findings:
+        gathering.begin(job)
+    return job
 
 
 def _earlier(caller: Caller, once: Once | None) -> Job | None:
@@ -174,7 +209,8 @@ def _earlier(caller: Caller, once: Once | None) -> Job | None:
     return job
 
 
-def _check_callback(url: str) -> None:
+def check_callback(url: str) -> None:
+    """Raises InvalidRequest unless we would connect there."""
     try:
         http.check_url(url)
     except http.UnsafeUrl as error:

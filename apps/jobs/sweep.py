@@ -29,7 +29,8 @@ UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
       -- Never rung; rung and not heard; or heard by somebody whose lease ran out since.
       AND (rung_at IS NULL OR rung_at <= %(unheard_before)s OR rung_at < lease_expires_at)
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING id, cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s AND EXISTS (
+RETURNING id, priority = 'batch' AND old.rung_at IS NULL,
+    cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s AND EXISTS (
     SELECT 1 FROM jobs_attempt a WHERE a.job_id = jobs_job.id AND a.status = 'submitted')
 """
 
@@ -48,11 +49,11 @@ def due_jobs() -> int:
     with connection.cursor() as cursor:
         cursor.execute(_DUE, values)
         found = cursor.fetchall()
-    wanting_news = [job_id for job_id, wants_news in found if wants_news]
+    wanting_news = [job_id for job_id, _, wants_news in found if wants_news]
     together = len(wanting_news) >= _MANY_POLLS
-    for job_id, wants_news in found:
+    for job_id, can_wait, wants_news in found:
         if not (together and wants_news):
-            leases.ring(job_id)
+            leases.ring(job_id, can_wait=can_wait)
     if together:
         # Whoever hears it takes as many as are due then; the message names none.
         for _ in range(math.ceil(len(wanting_news) / polls.BATCH)):

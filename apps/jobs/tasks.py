@@ -4,7 +4,7 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import inbound, measure, polls, sweep, tally, unknowns
+from apps.jobs import batching, inbound, measure, polls, sweep, tally, unknowns
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -32,6 +32,21 @@ def resolve_unknown(*, v: int, id: str) -> None:
 @shared_task(name="jobs.poll_many")
 def poll_many(*, v: int, id: str) -> None:
     polls.some()
+
+
+@shared_task(name="jobs.flush")
+def flush(*, v: int, id: str) -> None:
+    batching.flush(uuid.UUID(id))
+
+
+@shared_task(name="jobs.poll_batch")
+def poll_batch(*, v: int, id: str) -> None:
+    batching.poll(uuid.UUID(id))
+
+
+@shared_task(name="jobs.sweep_batches")
+def sweep_batches() -> None:
+    batching.ring_due()
 
 
 @shared_task(name="jobs.sweep")

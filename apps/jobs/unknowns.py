@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock
-from apps.jobs import admission, hedging, outcomes, settle
+from apps.jobs import admission, gathering, hedging, outcomes, settle
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, JobStatus
 from apps.ledger import holds
@@ -24,6 +24,7 @@ from apps.providers.errors import ErrorKind, ProviderError
 
 _CHECK_EVERY_S = 30
 _LOOK_AGAIN_S = 1
+_CHECK_BATCH_EVERY_S = 600
 
 
 def resolve(attempt_id: uuid.UUID) -> None:
@@ -35,6 +36,12 @@ def resolve(attempt_id: uuid.UUID) -> None:
     if not claimed:
         return
     attempt = Attempt.objects.select_related("job").get(pk=attempt_id)
+    given_up_at = attempt.started_at + timedelta(seconds=settings.UNKNOWN_HOLD_S)
+    if attempt.provider_batch_id and at < given_up_at and gathering.is_open(attempt.provider_batch_id):
+        # It is told when the batch ends; nobody asks for each order in it.
+        later_at = at + timedelta(seconds=_CHECK_BATCH_EVERY_S)
+        Attempt.objects.filter(pk=attempt_id, status=AttemptStatus.UNKNOWN).update(check_at=later_at)
+        return
     billed = _ask(attempt)
     if billed == Billed.YES and _is_wanted(attempt):
         # Delivered while the other order for the job was still on its way.
@@ -42,10 +49,10 @@ def resolve(attempt_id: uuid.UUID) -> None:
             again_at = at + timedelta(seconds=_LOOK_AGAIN_S)
             Attempt.objects.filter(pk=attempt_id, status=AttemptStatus.UNKNOWN).update(check_at=again_at)
         return
-    if billed == Billed.UNKNOWN and at >= attempt.started_at + timedelta(seconds=settings.UNKNOWN_HOLD_S):
+    if billed == Billed.UNKNOWN and at >= given_up_at:
         billed = Billed.NO
     if billed != Billed.UNKNOWN:
-        _settle(attempt, billed)
+        known(attempt, billed)
         if attempt.hedged:
             # Its place there was kept as long as it was under way.
             outcomes.ended(attempt, None, told=False)
@@ -87,7 +94,10 @@ def _find(attempt: Attempt) -> Ticket | None:
     return call.find(attempt.provider, asked)
 
 
-def _settle(attempt: Attempt, billed: Billed) -> None:
+def known(attempt: Attempt, billed: Billed) -> None:
+    """Settles the money of the attempt, once."""
+    if billed == Billed.UNKNOWN:
+        return
     # What lost against the other order for its job says nothing of how well its route works.
     unwanted = attempt.job.status == JobStatus.CANCELED or (attempt.hedged and attempt.job.has_ended)
     status = AttemptStatus.CANCELED if unwanted else AttemptStatus.FAILED

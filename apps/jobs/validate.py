@@ -29,13 +29,17 @@ _KINDS = {"content_safety": ErrorKind.UNSAFE_OUTPUT, "legal_compliance": ErrorKi
 def validate(job_id: uuid.UUID) -> None:
     """Checks the fetched outputs of the job, if it is due and free."""
     with leases.held(job_id) as job:
-        if job is None:
-            return
-        attempt = next((past for past in job.past if past.status == AttemptStatus.FETCHED), None)
-        if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
-            run.advance(job)
-        else:
-            _judge(job, attempt)
+        if job:
+            with leases.step("validate", job):
+                _touch(job)
+
+
+def _touch(job: Job) -> None:
+    attempt = next((past for past in job.past if past.status == AttemptStatus.FETCHED), None)
+    if attempt is None or job.cancel_requested_at or job.crashes >= run.MAX_CRASHES:
+        run.advance(job)
+    else:
+        _judge(job, attempt)
 
 
 def _judge(job: Job, attempt: Attempt) -> None:

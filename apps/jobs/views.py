@@ -22,6 +22,7 @@ from apps.catalog import snapshot
 from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
+from apps.core.telemetry import tracing
 from apps.jobs import (
     cached,
     cancel,
@@ -70,7 +71,8 @@ class Jobs(APIView):
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
         asked = inputs.parse(serializers.JobRequest, inputs.body(request))
-        job, replayed = submit.submit(caller.required(request), asked, once=once)
+        traceparent = tracing.of_request(request.headers.get("traceparent"))
+        job, replayed = submit.submit(caller.required(request), asked, once=once, traceparent=traceparent)
         return _accepted(job, replayed=replayed)
 
     @extend_schema(
@@ -180,12 +182,18 @@ class Models(APIView):
         return Response({"data": [documents.model(each, asker) for each in snapshot.current().offered()]})
 
 
-def _once(request: Request) -> submit.Once | None:
+def idempotency_key(request: Request) -> str | None:
+    """Raises InvalidRequest for one that is none."""
     key = request.headers.get("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
+    return key
+
+
+def _once(request: Request) -> submit.Once | None:
+    key = idempotency_key(request)
     if key is None:
         return None
-    if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
     canonical = json.dumps(inputs.body(request), sort_keys=True, separators=(",", ":"))
     return submit.Once(key, hashlib.sha256(canonical.encode()).digest())
 

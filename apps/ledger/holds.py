@@ -35,6 +35,15 @@ hold AS MATERIALIZED (
     SELECT * FROM ledger_hold WHERE reference = %(reference)s AND state = %(state)s FOR UPDATE
 )
 """
+_EXTEND = posting.taking(
+    """
+    raised AS (
+        UPDATE ledger_hold h SET amount_usd = h.amount_usd + %(held)s FROM admitted WHERE h.reference = %(reference)s
+    )
+    """,
+    hold=_LOCK,
+    periods=posting.OF_HOLD,
+)
 _CHARGE = posting.taking(
     """
     charged AS (
@@ -99,6 +108,28 @@ def reserve(
     if not posting.take(_RESERVE, values):
         periods.open_current(user_id=user_id, timezone=timezone, at=at)
         posting.take(_RESERVE, values)
+
+
+def extend(*, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID) -> None:
+    """Raises an open hold by `amount_usd`, as for a dearer fallback at the price version `price_id`.
+
+    Raises BudgetExceeded where a cap has no room (the hold stays as it was), HoldResolved if it is not open.
+    """
+    hold = Hold.objects.filter(reference=reference, state=Hold.State.HELD).select_for_update().first()
+    if hold is None:
+        raise HoldResolved(reference)
+    amount = money.amount(amount_usd)
+    values = {
+        "kind": Entry.Kind.HOLD.value,
+        "reference": reference,
+        "state": Hold.State.HELD.value,
+        "held": amount,
+        "job": hold.amount_usd + amount,
+        "price_id": price_id,
+        "reason": "more than was held",
+        "now": clock.now(),
+    }
+    posting.take(_EXTEND, values)
 
 
 def capture(*, reference: uuid.UUID, cost_usd: Decimal, price_id: uuid.UUID | None = None) -> Decimal:

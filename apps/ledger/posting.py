@@ -127,9 +127,12 @@ class _Cap:
     warnings: list[Any]
 
 
-def taking(*effects: str, periods: str, hold: str = "") -> str:
-    """The statement that takes `%(spent)s` and `%(held)s` where every cap has room, with the `effects` on the hold."""
-    parts = [hold, periods, CAPS, ADMITTED, MOVED, POSTED, _WARNED, *effects]
+def taking(*effects: str, periods: str, hold: str = "", posted: str = POSTED) -> str:
+    """The statement that takes `%(spent)s` and `%(held)s` where every cap has room, with the `effects` on the hold.
+
+    `posted`: empty for what is posted by another statement of the same transaction.
+    """
+    parts = [hold, periods, CAPS, ADMITTED, MOVED, posted, _WARNED, *effects]
     return "WITH " + ",".join(part for part in parts if part) + _OUTCOME
 
 

@@ -5,8 +5,10 @@ import uuid
 import structlog
 from celery import shared_task
 
-from apps.ops import announce, mail, metrics
+from apps.ops import alerts, announce, mail, metrics, notices
 from apps.ops import reconcile as books
+from apps.ops.anomalies import watch
+from apps.ops.models import Alert
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +36,29 @@ def send_email(*, v: int, id: str) -> None:
 
 @shared_task(name="ops.sweep_news")
 def sweep_news() -> None:
-    """Warnings and e-mails whose ring was lost."""
+    """Warnings, e-mails and notices whose ring was lost, and those to be tried again."""
     announce.sweep()
     mail.sweep()
+    notices.sweep()
+
+
+@shared_task(name="ops.watch_anomalies")
+def watch_anomalies() -> None:
+    for group in watch.watch():
+        log.warning("anomaly", key=group.key, severity=group.severity, message=watch.message(group))
+
+
+@shared_task(name="ops.send_notice")
+def send_notice(*, v: int, id: str) -> None:
+    """Tells one channel of one alert; given up, that is an alert of its own."""
+    if notices.send(uuid.UUID(id)) == "given up":
+        alerts.raise_(
+            kind="alert.undelivered",
+            severity=Alert.Severity.WARNING,
+            key="alert.undelivered",
+            subject="ALERT_URLS",
+            message=f"A channel did not take a notice in {notices.MAX_ATTEMPTS} attempts: see Operations → Notices.",
+        )
 
 
 @shared_task(name="ops.push_metrics")

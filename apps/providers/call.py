@@ -1,15 +1,20 @@
 """Every call to a provider passes here: one place for timing, logging and the last word on errors."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
 from django.conf import settings
+from opentelemetry.trace import SpanKind
 
+from apps.core.telemetry import tracing
 from apps.providers import http, metrics, permits, reach, registry
 from apps.providers.contract import (
     Adapter,
+    Batches,
+    BatchPending,
+    BatchResults,
     Capabilities,
     Fitted,
     GenerationRequest,
@@ -74,6 +79,45 @@ def find(provider: str, request: GenerationRequest) -> Ticket | None:
         return _timed(provider, "find", lambda adapter: adapter.find(request), ErrorKind.MALFORMED)
 
 
+def submit_batch(
+    provider: str, requests: Sequence[GenerationRequest], key: str, *, permit: Permit, begun_within_s: float
+) -> Ticket:
+    """Places all the orders in one call, once, under our name `key`. Raises ProviderError.
+
+    As `submit`; every attempt must have been committed before. `begun_within_s`: after that nothing is sent any more.
+    """
+    error = None
+    try:
+        with http.begun_within(begun_within_s):
+            return _timed(
+                provider,
+                "submit_batch",
+                lambda adapter: _batches(adapter).submit_batch(requests, key),
+                ErrorKind.AMBIGUOUS,
+            )
+    except ProviderError as caught:
+        error = caught
+        raise
+    finally:
+        permits.submitted(permit, error, slow=False)
+
+
+def find_batch(provider: str, key: str) -> Ticket | None:
+    """The ticket of a batch whose answer was lost; None if the provider has none of that name. Raises ProviderError."""
+    with reach.asking(provider):
+        return _timed(
+            provider, "find_batch", lambda adapter: _batches(adapter).find_batch(key), ErrorKind.MALFORMED
+        )
+
+
+def poll_batch(provider: str, ticket: Ticket) -> BatchPending | BatchResults:
+    """Asks what became of a batch. Raises ProviderError, none of which is its end. The results are to be closed."""
+    with reach.asking(provider):
+        return _timed(
+            provider, "poll_batch", lambda adapter: _batches(adapter).poll_batch(ticket), ErrorKind.MALFORMED
+        )
+
+
 def ping(provider: str) -> None:
     """A free call that shows that the provider is up. Raises ProviderError if it is not."""
     with http.within(_PING_S):
@@ -90,13 +134,24 @@ def capabilities(provider: str) -> Capabilities:
     return _adapter(provider).capabilities
 
 
+def _batches(adapter: Adapter) -> Batches:
+    if not isinstance(adapter, Batches):
+        raise ProviderError(ErrorKind.UNSUPPORTED, "the provider has no batches")
+    return adapter
+
+
 def _timed(provider: str, action: str, call: Callable[[Adapter], T], unexpected: ErrorKind) -> T:
     """`unexpected` is the kind of an error nobody foresaw: after a submit, it may have been billed."""
     adapter = _adapter(provider)
+    with tracing.span(f"provider.{action}", kind=SpanKind.CLIENT, provider=provider):
+        return _told(provider, action, lambda: call(adapter), unexpected)
+
+
+def _told(provider: str, action: str, call: Callable[[], T], unexpected: ErrorKind) -> T:
     started = time.monotonic()
     kind: ErrorKind | None = None
     try:
-        return call(adapter)
+        return call()
     except ProviderError as error:
         kind = error.kind
         raise
@@ -121,6 +176,7 @@ def _adapter(provider: str) -> Adapter:
 
 def _note(provider: str, action: str, kind: ErrorKind | None, *, took_s: float) -> None:
     """Neither prompts nor keys: what the provider said stays out of the log."""
+    tracing.note(outcome=kind or "ok")
     metrics.CALL.record(took_s, {"provider": provider, "action": action, "error": kind or ""})
     write = log.info if kind else log.debug
     write("provider.called", provider=provider, action=action, error=kind, latency_ms=round(took_s * 1000))

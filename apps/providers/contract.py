@@ -5,10 +5,10 @@ The instruments know no job: the platform hands over a frozen `GenerationRequest
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class Ticket:
         return cls(task_id, {"model": model})
 
     @classmethod
+    def in_batch(cls, attempt_id: str, batch: "Ticket") -> "Ticket":
+        """Of one order in a batch. The provider knows it by our own name."""
+        return cls(attempt_id, {"batch": batch.task_id})
+
+    @classmethod
     def from_json(cls, text: str) -> "Ticket":
         return cls(**json.loads(text))
 
@@ -83,6 +88,7 @@ class Capabilities:
     idempotent: a submit sent twice with the same key buys once, so a lost answer may be asked for by sending again.
     finds: `find` can tell what became of a submit. cancels: `cancel` takes back unbilled what has not begun.
     webhooks: it tells the end. synchronous: `submit` waits for the result, and no ticket is ever given.
+    batches: the kinds that it makes in batches, as `Batches` says.
     """
 
     kinds: frozenset[str]
@@ -91,6 +97,7 @@ class Capabilities:
     cancels: bool = False
     webhooks: bool = False
     synchronous: bool = False
+    batches: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,44 @@ class WebhookEvent:
 
     event_id: str
     task_id: str
+
+
+@dataclass(frozen=True)
+class BatchPending:
+    """The provider is at it. `status` is its own word; `done` of the orders have ended, as far as it tells."""
+
+    status: str
+    done: int = 0
+
+
+class BatchResults(Protocol):
+    """A batch that has ended. Close it: the results may lie in a file."""
+
+    def of(self, attempt_id: str) -> Result:
+        """What came of one order. Raises ProviderError: the order's own end, or not_found if nothing is said of it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What an adapter has besides, whose `capabilities.batches` names a kind: many orders in one call, cheaper and
+    later. `poll` answers for one order of a batch as well, by its `Ticket.in_batch`.
+
+    Each method makes a few HTTP calls and never retries one. All raise `errors.ProviderError`.
+    """
+
+    def submit_batch(self, requests: Sequence[GenerationRequest], key: str) -> Ticket:
+        """Orders all of `requests` (each as `fit` gave it, of one model) under our name `key`; the ticket is the
+        whole batch's."""
+        ...
+
+    def find_batch(self, key: str) -> Ticket | None:
+        """What became of a `submit_batch` whose answer was lost. None: the provider has no such batch."""
+        ...
+
+    def poll_batch(self, ticket: Ticket) -> BatchPending | BatchResults: ...
 
 
 class Adapter(Protocol):

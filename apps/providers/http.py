@@ -7,12 +7,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import httpx
 from django.conf import settings
@@ -28,6 +28,7 @@ MAX_RESULT_BYTES = 64_000_000
 _LEAST_S = 1.0
 _HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "genplatform"}
 _within_s: ContextVar[float] = ContextVar("within_s", default=math.inf)
+_begins_by: ContextVar[float] = ContextVar("begins_by", default=math.inf)
 
 # Raised before the first byte of the request can have left: nothing was bought.
 UNSENT = (
@@ -79,22 +80,31 @@ def exchange(
     wait_s = min(total_s or settings.PROVIDER_READ_TIMEOUT_S, _within_s.get())
     if method == "GET":
         return _ask(url, headers=headers, max_bytes=max_bytes, wait_s=wait_s)
-    timeout = client().timeout
-    timeout = httpx.Timeout(
-        connect=min(timeout.connect or wait_s, wait_s),
-        read=wait_s,
-        write=min(timeout.write or wait_s, wait_s),
-        pool=min(timeout.pool or wait_s, wait_s),
+    body = bytearray()
+    status, headers_told = _stream(
+        method, url, headers=headers, content=content, wait_s=wait_s, max_bytes=max_bytes, take=body.extend
     )
-    ends_at = time.monotonic() + wait_s
+    return Answer(status, headers_told, bytes(body))
+
+
+def download(
+    url: str, *, headers: Mapping[str, str], into: BinaryIO, max_bytes: int, total_s: float
+) -> Answer:
+    """A GET whose body, which may be large, is written `into` a file; that of the answer is empty. As `exchange`."""
+    status, headers_told = _stream(
+        "GET", url, headers=headers, content=None, wait_s=total_s, max_bytes=max_bytes, take=into.write
+    )
+    return Answer(status, headers_told, b"")
+
+
+@contextmanager
+def begun_within(seconds: float) -> Iterator[None]:
+    """No exchange inside begins later: who was stopped meanwhile may have lost what he was to pay for."""
+    token = _begins_by.set(time.monotonic() + seconds)
     try:
-        with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
-            body = _read(response, max_bytes=max_bytes, ends_at=ends_at)
-            return Answer(response.status_code, response.headers, body)
-    except (*UNSENT, httpx.InvalidURL) as error:
-        raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
-    except httpx.TransportError as error:
-        raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+        yield
+    finally:
+        _begins_by.reset(token)
 
 
 def _ask(url: str, *, headers: Mapping[str, str], max_bytes: int, wait_s: float) -> Answer:
@@ -126,11 +136,12 @@ def within(seconds: float | None) -> Iterator[None]:
         _within_s.reset(token)
 
 
-def form(fields: Mapping[str, str]) -> tuple[str, bytes]:
-    """The content type and the body of a multipart form."""
-    request = httpx.Request(
-        "POST", "http://form", files={name: (None, text) for name, text in fields.items()}
-    )
+def form(
+    fields: Mapping[str, str], files: Mapping[str, tuple[str, bytes]] | None = None
+) -> tuple[str, bytes]:
+    """The content type and the body of a multipart form. `files`: field → the file's name and content."""
+    parts: dict[str, tuple[str | None, str | bytes]] = {name: (None, text) for name, text in fields.items()}
+    request = httpx.Request("POST", "http://form", files={**parts, **(files or {})})
     return request.headers["content-type"], request.read()
 
 
@@ -146,16 +157,48 @@ def result(url: str, *, headers: Mapping[str, str], content: bytes) -> Answer:
     )
 
 
-def _read(response: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
+def _stream(
+    method: Method,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    wait_s: float,
+    max_bytes: int,
+    take: Callable[[bytes], object],
+) -> tuple[int, httpx.Headers]:
+    timeout = client().timeout
+    timeout = httpx.Timeout(
+        connect=min(timeout.connect or wait_s, wait_s),
+        read=wait_s,
+        write=min(timeout.write or wait_s, wait_s),
+        pool=min(timeout.pool or wait_s, wait_s),
+    )
+    if time.monotonic() > _begins_by.get():
+        raise ProviderError(ErrorKind.CONNECT, "too late to begin")
+    ends_at = time.monotonic() + wait_s
+    try:
+        with client().stream(method, url, headers=headers, content=content, timeout=timeout) as response:
+            _read(response, max_bytes=max_bytes, ends_at=ends_at, take=take)
+            return response.status_code, response.headers
+    except (*UNSENT, httpx.InvalidURL) as error:
+        raise ProviderError(ErrorKind.CONNECT, type(error).__name__) from error
+    except httpx.TransportError as error:
+        raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+
+
+def _read(
+    response: httpx.Response, *, max_bytes: int, ends_at: float, take: Callable[[bytes], object]
+) -> None:
     # httpx bounds the wait for each piece; a provider that drips must end as well.
-    body = bytearray()
+    read = 0
     for piece in response.iter_raw():
-        body += piece
-        if len(body) > max_bytes:
+        take(piece)
+        read += len(piece)
+        if read > max_bytes:
             raise ProviderError(ErrorKind.MALFORMED, f"more than {max_bytes} bytes")
         if time.monotonic() > ends_at:
             raise ProviderError(ErrorKind.AMBIGUOUS, "the answer took too long to read")
-    return bytes(body)
 
 
 @cache

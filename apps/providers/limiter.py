@@ -3,8 +3,10 @@
 Additive increase, multiplicative decrease (Chiu & Jain 1989; Netflix' concurrency-limits): a 429 takes the orders under
 way, and those of the last minute, as too many and allows 70 % of them; successes raise that again until it binds
 nobody. `Retry-After` holds for all processes. Retries at one provider are at most a tenth of what it was sent in the
-last minute, so that we do not beat what is down (a few are always free). Decided and counted in one Lua script on
-Redis' clock; without Redis everything is let through: the provider's own word is then the limit.
+last minute, so that we do not beat what is down (a few are always free). Of whatever the limit is, orders that can wait
+(priority batch) get a fifth, and at least one place, so that they never keep an interactive one from its own.
+Decided and counted in one Lua script on Redis' clock; without Redis everything is let through: the provider's own word
+is then the limit.
 """
 
 import json
@@ -25,11 +27,13 @@ from apps.providers.breaker import Refused
 log = structlog.get_logger(__name__)
 
 RETRY_SHARE: Final = 0.1
+BATCH_SHARE: Final = 0.2
 FREE_RETRIES: Final = 10
 _AWAY_S = 1.0
 
 # State: paused_until (ms), cut_at (ms), limit (orders under way) and rate (orders a minute) or nothing, seconds: second
-# → [orders, retries]. The orders under way are a sorted set by when they count as lost.
+# → [orders, retries, orders that can wait]. The orders under way are a sorted set by when they count as lost, and those
+# of them that can wait another.
 _SCRIPT: Final = """
 local op, args = ARGV[1], cjson.decode(ARGV[2])
 local now = args.now
@@ -39,17 +43,18 @@ if not now then
 end
 local text = redis.call('GET', KEYS[1])
 local s = text and cjson.decode(text) or {paused_until = 0, cut_at = 0, seconds = {}}
-local second, orders, retries, oldest, kept = math.floor(now / 1000), 0, 0, nil, {}
+local second, orders, retries, patient, oldest, kept = math.floor(now / 1000), 0, 0, 0, nil, {}
 for at, counted in pairs(s.seconds) do
     if tonumber(at) > second - 60 then
         kept[at] = counted
-        orders, retries = orders + counted[1], retries + counted[2]
+        orders, retries, patient = orders + counted[1], retries + counted[2], patient + (counted[3] or 0)
         if not oldest or tonumber(at) < oldest then oldest = tonumber(at) end
     end
 end
 s.seconds = kept
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local open = redis.call('ZCARD', KEYS[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
 
 local function save()
     redis.call('SET', KEYS[1], cjson.encode(s), 'PX', 3600000)
@@ -66,16 +71,27 @@ if op == 'take' then
     if rate and orders >= math.floor(rate) then
         return {'rate', math.max(100, ((oldest or second) + 60) * 1000 - now)}
     end
+    local function is_more_than_its_share(taken, most)
+        return args.can_wait and most and taken >= math.max(1, math.floor(args.batch_share * most))
+    end
+    if is_more_than_its_share(redis.call('ZCARD', KEYS[3]), limit) or is_more_than_its_share(patient, rate) then
+        return {'batch_share', 1000}
+    end
     if args.retry and retries >= math.max(args.free_retries, orders * args.retry_share) then
         return {'retry_budget', 2000}
     end
     local at = string.format('%d', second)
-    local counted = kept[at] or {0, 0}
+    local counted = kept[at] or {0, 0, 0}
     kept[at] = counted
     counted[1] = counted[1] + 1
     if args.retry then counted[2] = counted[2] + 1 end
     redis.call('ZADD', KEYS[2], now + args.lease_ms, args.token)
     redis.call('PEXPIRE', KEYS[2], 90000000)
+    if args.can_wait then
+        counted[3] = (counted[3] or 0) + 1
+        redis.call('ZADD', KEYS[3], now + args.lease_ms, args.token)
+        redis.call('PEXPIRE', KEYS[3], 90000000)
+    end
     save()
     return {'', 0}
 elseif op == 'throttled' then
@@ -89,6 +105,7 @@ elseif op == 'throttled' then
     save()
 elseif op == 'done' then
     redis.call('ZREM', KEYS[2], args.token)
+    redis.call('ZREM', KEYS[3], args.token)
     if args.ok and (s.limit or s.rate) then
         if s.limit then s.limit = s.limit + 1 / s.limit end
         if s.rate then s.rate = s.rate + 1 / 4 end
@@ -115,8 +132,10 @@ class Caps:
 _away_until = 0.0
 
 
-def take(provider: str, caps: Caps, *, token: str, lease_s: float, retry: bool) -> Refused | None:
-    """Counts one order, or says why it must wait: rate_limited, concurrency, rate or retry_budget.
+def take(
+    provider: str, caps: Caps, *, token: str, lease_s: float, retry: bool, can_wait: bool = False
+) -> Refused | None:
+    """Counts one order, or says why it must wait: rate_limited, concurrency, rate, batch_share or retry_budget.
 
     `token` is given back by `done`; a lost one counts as under way for `lease_s`.
     """
@@ -128,6 +147,8 @@ def take(provider: str, caps: Caps, *, token: str, lease_s: float, retry: bool) 
         retry=retry,
         retry_share=RETRY_SHARE,
         free_retries=FREE_RETRIES,
+        can_wait=can_wait,
+        batch_share=BATCH_SHARE,
         **{
             name: cap
             for name in ("max_concurrency", "max_per_minute")
@@ -163,7 +184,8 @@ def _run(op: str, provider: str, **args: Any) -> Any:
     if at := clock.frozen_at():
         args["now"] = round(at.timestamp() * 1000)
     try:
-        return _script()(keys=[f"limit:{provider}", f"limit:{provider}:open"], args=[op, json.dumps(args)])
+        name = f"limit:{provider}"
+        return _script()(keys=[name, f"{name}:open", f"{name}:batch"], args=[op, json.dumps(args)])
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + _AWAY_S
         log.warning("limiter.redis_away", error=type(error).__name__)

@@ -42,11 +42,19 @@ class Permit:
 
 
 def ask(
-    provider: str, model: str, *, token: str, caps: Caps, within_s: float, retry: bool = False
+    provider: str,
+    model: str,
+    *,
+    token: str,
+    caps: Caps,
+    within_s: float,
+    retry: bool = False,
+    can_wait: bool = False,
 ) -> Permit | Refused:
     """`within_s`: the time the job has left; a lease that nobody gives back ends then.
 
-    `retry`: the job was tried at this provider before. A `Refused` order waits or goes elsewhere; nothing was sent.
+    `retry`: the job was tried at this provider before. `can_wait`: it is of priority batch.
+    A `Refused` order waits or goes elsewhere; nothing was sent.
     """
     submit, outcome = Name(provider, model, "submit"), Name(provider, model, "outcome")
     wishes = [Wish(submit, _SUBMIT_LEASE_S, ramp=True, wary=True), Wish(outcome, within_s)]
@@ -54,7 +62,7 @@ def ask(
     if isinstance(passed, Refused):
         return passed
     permit = Permit(provider, model, token, *passed)
-    if refused := limiter.take(provider, caps, token=token, lease_s=within_s, retry=retry):
+    if refused := limiter.take(provider, caps, token=token, lease_s=within_s, retry=retry, can_wait=can_wait):
         _report(permit, "submit", "neutral")
         _report(permit, "outcome", "neutral")
         return refused

@@ -7,12 +7,14 @@ they are done. Sizes and parameters as in the types of openai 3.54; what the API
 import base64
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from apps.simulator import connection
 from apps.simulator.door import Refusal, json_object, number, text
 from apps.simulator.engine import Task
 from apps.simulator.orders import Order
@@ -119,6 +121,21 @@ class Pictures(_Door):
             count=int(number(body, "n", 1, low=1, high=10)),
             duration_s=0,
         )
+
+    async def placed(self, request: Request, accept: Callable[[], Response]) -> Response:
+        """The answer to an order for a batch, or what the faults of the model `batch` make of it."""
+        try:
+            struck = self.provider.faults.strike(prompt="", model="batch")
+            if not await self._let_through(request, struck):
+                return Response()
+        except Refusal as refusal:
+            return self._refused(refusal)
+        answer = accept()
+        if "accept-reset" in struck:
+            await connection.reset(request)
+        if "accept-hang" in struck:
+            await connection.still_waits(request, struck["accept-hang"] or self.provider.knobs.hang_s)
+        return answer
 
     def filtered(self, request: Request) -> Refusal:
         message = "Your request was rejected by the safety system. safety_violations=[sexual]."

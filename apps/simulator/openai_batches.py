@@ -2,7 +2,8 @@
 
 A JSONL file is uploaded and ordered as a batch; each line is an order of its own, with the faults of its own prompt.
 What came of the lines is read from two files, one of successes and one of errors, in any order, by `custom_id`. A file
-with a line that is no order fails as a whole before anything is made, as with the real provider.
+with a line that is no order fails as a whole before anything is made, as with the real provider. Faults of an order for
+a batch itself are asked for by the admin API, for the model `batch`.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _MAX_BYTES = 200_000_000
 _AT_ONCE = 100
 # Of the price of a single order.
 _SHARE = 0.5
-_KEPT_FILES = 100
+_KEPT_FILES = 10_000
 _WINDOW_S = 86_400
 
 Kept = TypeVar("Kept")
@@ -171,8 +172,11 @@ class _Desk:
         except Refusal as refusal:
             return self._pictures.render(refusal)
         batch = _Batch(f"batch_{uuid.uuid4().hex}", file.id, body.get("metadata"))
+        return await self._pictures.placed(request, lambda: self._begin(request, batch, file.content))
+
+    def _begin(self, request: Request, batch: _Batch, content: bytes) -> Response:
         self._batches[batch.id] = batch
-        running = asyncio.create_task(self._work(request, batch, file.content))
+        running = asyncio.create_task(self._work(request, batch, content))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         return JSONResponse(batch.shown())
@@ -188,8 +192,11 @@ class _Desk:
             self._pictures.authenticate(request)
         except Refusal as refusal:
             return self._pictures.render(refusal)
-        shown = [batch.shown() for batch in reversed(self._batches.values())]
-        return JSONResponse({"object": "list", "data": shown, "has_more": False})
+        newest, asked = list(reversed(self._batches.values())), request.query_params
+        begin = next((at for at, batch in enumerate(newest, 1) if batch.id == asked.get("after")), 0)
+        end = begin + min(100, int(asked.get("limit", 20)))
+        shown = [batch.shown() for batch in newest[begin:end]]
+        return JSONResponse({"object": "list", "data": shown, "has_more": end < len(newest)})
 
     async def cancel(self, request: Request) -> Response:
         """What was begun is finished, and charged."""

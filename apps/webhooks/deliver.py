@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from opentelemetry.trace import SpanKind
 
 from apps.core import clock, http
+from apps.core.telemetry import tracing
 from apps.webhooks import emit, endpoints, metrics, signing
 from apps.webhooks.models import Delivery, DeliveryAttempt
 
@@ -49,11 +51,14 @@ def deliver(delivery_id: uuid.UUID) -> None:
     delivery = Delivery.objects.due(clock.now()).select_related("event__team").filter(id=delivery_id).first()
     if delivery is None:
         return
+    event = delivery.event
     with _slot(urlsplit(delivery.url).hostname or "") as free:
         if not free:
             _postpone(delivery)
         elif _claim(delivery):
-            record(delivery, _post(delivery))
+            ids = {"delivery_id": delivery.pk, "event_id": event.pk, "team_id": event.team_id}
+            with tracing.step("webhook.deliver", event.traceparent, kind=SpanKind.PRODUCER, **ids):
+                record(delivery, _post(delivery))
 
 
 def record(delivery: Delivery, outcome: Outcome) -> None:
@@ -72,6 +77,7 @@ def record(delivery: Delivery, outcome: Outcome) -> None:
             if status == Delivery.Status.DISABLED and delivery.endpoint_id:
                 endpoints.stop(delivery.endpoint_id)
     metrics.attempted(status, outcome.latency_ms / 1000)
+    tracing.note(outcome=status, status_code=str(outcome.status_code or ""))
 
 
 def _claim(delivery: Delivery) -> bool:
@@ -94,7 +100,12 @@ def _post(delivery: Delivery) -> Outcome:
     body = emit.body_of(event.payload)
     secret = signing.secret_for(team.id, team.webhook_secret_version)
     signed = signing.sign(id=str(event.id), at=clock.now(), body=body, secrets=[secret])
-    headers = {**signed, "Content-Type": "application/json", "User-Agent": "genplatform-webhooks/1"}
+    headers = {
+        **signed,
+        **tracing.here(),
+        "Content-Type": "application/json",
+        "User-Agent": "genplatform-webhooks/1",
+    }
     started = time.monotonic()
     try:
         answer = http.post(

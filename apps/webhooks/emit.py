@@ -19,6 +19,7 @@ def emit(
     subject_id: uuid.UUID,
     data: Mapping[str, Any],
     url: str = "",
+    traceparent: str | None = None,
 ) -> None:
     """Stores the event and its deliveries, to `url` (checked when it was accepted) and to every endpoint of the team
     that wants the type, and rings after the commit. Nothing where nobody wants it.
@@ -33,7 +34,9 @@ def emit(
     payload = _payload(type, data)
     if len(body_of(payload)) >= MAX_BODY_BYTES:
         payload = _payload(type, {"id": str(subject_id), "truncated": True})
-    event = Event.objects.create(team_id=team_id, type=type, subject_id=subject_id, payload=payload)
+    event = Event.objects.create(
+        team_id=team_id, type=type, subject_id=subject_id, payload=payload, traceparent=traceparent
+    )
     for address, endpoint_id in receivers.items():
         delivery = Delivery.objects.create(event=event, url=address, endpoint_id=endpoint_id)
         bell.ring("webhooks.deliver", id=delivery.id, queue="io")

@@ -16,7 +16,12 @@ class EventType(models.TextChoices):
     JOB_COMPLETED = "job.completed", "A job has its result"
     JOB_FAILED = "job.failed", "A job ended without one"
     JOB_CANCELED = "job.canceled", "A job ended as its user asked"
+    BATCH_COMPLETED = "batch.completed", "Every item of a batch has ended"
+    BATCH_CANCELED = "batch.canceled", "A batch ended as its user asked"
+    BATCH_EXPIRED = "batch.expired", "The time of a batch was over before all of its items had ended"
     BUDGET_WARNING = "budget.warning", "A threshold of a budget was passed"
+    SPEND_WARNING = "spend.warning", "A user of the team spends far more a minute than is usual"
+    QUALITY_WARNING = "quality.warning", "The quality of a model that the team uses has fallen"
 
 
 def _every_type() -> list[str]:
@@ -52,6 +57,8 @@ class Event(models.Model):
     type = models.CharField(max_length=60, help_text="For example job.completed")
     subject_id = models.UUIDField(db_index=True)
     payload = models.JSONField()
+    # The trace that its deliveries belong to (W3C Trace Context).
+    traceparent = models.CharField(max_length=55, null=True, editable=False)  # noqa: DJ001 - NULL: none
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     def __str__(self) -> str:

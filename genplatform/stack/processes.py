@@ -73,13 +73,13 @@ def _web(environ: Mapping[str, str]) -> Process:
 
 def _io(environ: Mapping[str, str]) -> Process:
     """Provider calls, downloads, deliveries and sweeps: many at once, all waiting for somebody else."""
-    pool = ("-Q", "control,io", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
+    pool = ("-Q", "control,io,io_batch", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
     return Process("io", _worker("io", *pool), env={"DB_POOL_MAX": "15"}, ready_line=_WORKER_READY)
 
 
 def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
-    pool = ("-Q", "cpu", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
     return Process("cpu", _worker("cpu", *pool), env={"DB_POOL_MAX": "0"}, ready_line=_WORKER_READY)
 
 

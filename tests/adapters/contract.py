@@ -141,6 +141,7 @@ everyone = those(lambda s: True)
 asynchronous = those(lambda s: not s.capabilities.synchronous)
 synchronous = those(lambda s: s.capabilities.synchronous)
 several = those(lambda s: s.several)
+in_batches = those(lambda s: bool(s.capabilities.batches))
 telling = those(lambda s: s.capabilities.webhooks)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 
 from apps.core import clock
-from apps.providers.contract import Pending, Result, Ticket
+from apps.providers.contract import (
+    Batches,
+    BatchPending,
+    BatchResults,
+    GenerationRequest,
+    Pending,
+    Result,
+    Ticket,
+)
 from apps.providers.errors import ErrorKind, WebhookRejected
 from tests.adapters.contract import (
     ATTEMPT,
@@ -20,6 +29,7 @@ from tests.adapters.contract import (
     error_of,
     everyone,
     finished,
+    in_batches,
     is_as_ordered,
     result_of,
     several,
@@ -372,6 +382,106 @@ def test_only_who_says_so_can_look_a_lost_answer_up(subject: Subject, simulator:
     adapter, request = subject.adapter(simulator), subject.ask("x [fault:accept-reset]")
     error_of(lambda: adapter.submit(request))
     assert (adapter.find(request) is not None) == adapter.capabilities.finds
+
+
+# --- Batches ----------------------------------------------------------------------------------
+
+BATCH = "batch-1"
+
+
+def batch_of(
+    subject: Subject, simulator: Simulator, *prompts: str
+) -> tuple[Batches, list[GenerationRequest]]:
+    """The adapter, and an order for each prompt."""
+    adapter = subject.adapter(simulator)
+    assert isinstance(adapter, Batches)
+    orders = (replace(subject.ask(prompt), attempt_id=f"order-{at}") for at, prompt in enumerate(prompts))
+    return adapter, list(orders)
+
+
+def results_of(adapter: Batches, ticket: Ticket) -> BatchResults:
+    """What the batch came to, once it has."""
+
+    def results() -> BatchResults | None:
+        answer = adapter.poll_batch(ticket)
+        return None if isinstance(answer, BatchPending) else answer
+
+    done: BatchResults = wait_until(results, timeout_s=20)
+    return done
+
+
+@everyone
+def test_only_who_says_so_takes_orders_together(subject: Subject, simulator: Simulator) -> None:
+    assert isinstance(subject.adapter(simulator), Batches) == bool(subject.capabilities.batches)
+    assert subject.capabilities.batches <= subject.capabilities.kinds
+
+
+@in_batches
+def test_each_order_of_a_batch_has_its_own_result(subject: Subject, simulator: Simulator) -> None:
+    adapter, orders = batch_of(subject, simulator, "a fox", "an owl")
+    ticket = Ticket.from_json(adapter.submit_batch(orders, BATCH).to_json())
+    with closing(results_of(adapter, ticket)) as results:
+        found = [results.of(order.attempt_id) for order in orders]
+        assert all(is_as_ordered(subject, result.outputs[0]) for result in found)
+        assert found[0].outputs != found[1].outputs
+        assert error_of(lambda: results.of("nobody-ordered-it")).kind == ErrorKind.NOT_FOUND
+    assert [submit["idempotency_key"] for submit in simulator.ledger()["submits"]] == ["order-0", "order-1"]
+
+
+@in_batches
+def test_one_order_of_a_batch_is_polled_like_any_other(subject: Subject, simulator: Simulator) -> None:
+    simulator.settings(time_scale=1.0)
+    batches, orders = batch_of(subject, simulator, "a fox [time:0.5]", "x [fault:failed]")
+    ticket = batches.submit_batch(orders, BATCH)
+    single = subject.adapter(simulator)
+    first, second = (Ticket.in_batch(order.attempt_id, ticket) for order in orders)
+    assert single.poll(first) == Pending(first, "generating")
+    assert finished(single, Ticket.from_json(first.to_json())).ticket == first
+    assert error_of(lambda: single.poll(second)).kind == ErrorKind.GENERATION_FAILED
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("failed", ErrorKind.GENERATION_FAILED),
+        ("500", ErrorKind.GENERATION_FAILED),
+        ("refused", ErrorKind.CONTENT_REJECTED),
+    ],
+)
+@in_batches
+def test_an_order_that_fails_in_a_batch_is_the_end_of_that_one_and_not_billed(
+    subject: Subject, fault: str, kind: ErrorKind, simulator: Simulator
+) -> None:
+    adapter, orders = batch_of(subject, simulator, "a fox", f"x [fault:{fault}]")
+    with closing(results_of(adapter, adapter.submit_batch(orders, BATCH))) as results:
+        assert results.of("order-0").outputs
+        error = error_of(lambda: results.of("order-1"))
+    assert (error.kind, error.ends_generation, error.policy.billed) == (kind, True, "no")
+    assert len(simulator.ledger()["charges"]) == 1
+
+
+@pytest.mark.parametrize("fault", ["accept-reset", "reset", "500", "502", "429=7", "401"])
+@in_batches
+def test_an_order_for_a_batch_is_sent_once_and_found_by_its_name(
+    subject: Subject, fault: str, simulator: Simulator
+) -> None:
+    adapter, orders = batch_of(subject, simulator, "a fox")
+    simulator.faults(fault, match="batch")
+    error = error_of(lambda: adapter.submit_batch(orders, f"batch-{fault}"))
+    found = adapter.find_batch(f"batch-{fault}")
+    assert (found is not None) == (fault == "accept-reset")
+    assert error.policy.billed == ("unknown" if fault in ("accept-reset", "reset", "502") else "no")
+    assert adapter.find_batch("another") is None
+    if found:
+        results_of(adapter, found).close()
+    assert len(simulator.ledger()["submits"]) == (1 if found else 0)
+
+
+@in_batches
+def test_a_batch_that_nobody_knows_is_not_found(subject: Subject, simulator: Simulator) -> None:
+    adapter, _ = batch_of(subject, simulator)
+    error = error_of(lambda: adapter.poll_batch(Ticket("nobody-ordered-it")))
+    assert (error.kind, error.ends_generation) == (ErrorKind.NOT_FOUND, False)
 
 
 # --- Webhooks ---------------------------------------------------------------------------------

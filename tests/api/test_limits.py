@@ -123,7 +123,7 @@ def test_before_that_many_could_have_come_it_counts_again() -> None:
     at = clock.now()
     with clock.frozen(at):
         asks(steady)
-    roomy_until = capacity._roomy_until[steady.user.pk]
+    roomy_until = capacity._roomy_until[steady.user.pk, "interactive"]
     # One is open; 12 may come at once and 12 in each minute after: the limit is safe for 19 - 12 of them.
     assert roomy_until == at + timedelta(minutes=7 / 12)
 

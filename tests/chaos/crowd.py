@@ -17,9 +17,9 @@ _LOOK_EVERY_S = 0.05
 
 
 class Crowd:
-    """`count` small image jobs of one user, submitted over HTTP."""
+    """`count` small image jobs of one user, submitted over HTTP. `changes`: what their requests say otherwise."""
 
-    def __init__(self, stack: Stack, count: int, prompt: str) -> None:
+    def __init__(self, stack: Stack, count: int, prompt: str, **changes: Any) -> None:
         client = stack.client()
         body = {
             "type": "image",
@@ -27,6 +27,7 @@ class Crowd:
             "model": "fast-draft",
             "params": {"width": 64, "height": 64},
             "cache": "off",
+            **changes,
         }
 
         def submit(_: int) -> str:

@@ -177,7 +177,7 @@ def test_a_worker_that_lost_the_job_orders_nothing(two: Engine) -> None:
     assert zombie
     two.due(job)
     assert leases.claim(job.pk)
-    assert not hedging.order(zombie, zombie.past[0], buy=run._buy)
+    assert not hedging.order(zombie, zombie.past[0], buy=run.buy)
     job = two.finish(two.due(job))
     assert (job.status, len(two.submits())) == ("completed", 1)
 

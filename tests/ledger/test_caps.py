@@ -13,7 +13,7 @@ from apps.core import clock
 from apps.ledger import holds, statements
 from apps.ledger.models import Budget, BudgetPeriod, Entry, Hold, TeamBudget
 from tests import factories
-from tests.ledger.purchases import books_agree, buy, charge, reserve
+from tests.ledger.purchases import PRICE, books_agree, buy, charge, reserve
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -148,6 +148,27 @@ def test_a_cost_above_the_cap_of_one_job_is_absorbed(user: User) -> None:
     reference = reserve(user, "0.10")
     assert charge(reference, "0.30") == Decimal("0.10")
     assert "room in job" in Entry.objects.get(kind="platform_absorbed").reason
+
+
+def test_a_hold_is_raised_where_there_is_room(user: User) -> None:
+    reference = reserve(user, "0.10")
+    holds.extend(reference=reference, amount_usd=Decimal("0.90"), price_id=PRICE)
+    assert Hold.objects.get().amount_usd == 1
+    with pytest.raises(holds.BudgetExceeded):
+        holds.extend(reference=reference, amount_usd=Decimal("0.01"), price_id=PRICE)
+    assert charge(reference, "1") == 1
+    with pytest.raises(holds.HoldResolved):
+        holds.extend(reference=reference, amount_usd=Decimal("0.01"), price_id=PRICE)
+    assert books_agree()
+
+
+def test_raising_a_hold_keeps_to_the_cap_of_one_job(user: User) -> None:
+    Tier.objects.filter(pk=user.tier_id).update(max_job_usd=Decimal("0.20"))
+    reference = reserve(user, "0.15")
+    with pytest.raises(holds.BudgetExceeded) as refused:
+        holds.extend(reference=reference, amount_usd=Decimal("0.10"), price_id=PRICE)
+    assert refused.value.extra["scope"] == "job"
+    assert refused.value.extra["current"] == "0.15"
 
 
 @pytest.mark.parametrize(

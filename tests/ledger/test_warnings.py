@@ -15,7 +15,7 @@ from apps.ledger.models import Budget, BudgetPeriod, BudgetWarning, TeamBudget
 from tests import factories
 from tests.concurrency.workers import at_once
 from tests.jobs import bells
-from tests.ledger.purchases import books_agree, charge, reserve
+from tests.ledger.purchases import PRICE, books_agree, charge, reserve
 
 
 def warnings() -> list[tuple[str, int]]:
@@ -86,11 +86,12 @@ def test_a_user_can_have_thresholds_of_their_own(user: User, settings: Any) -> N
     assert warnings() == [("user_month", 50), ("user_month", 90)]
 
 
-def test_what_is_charged_beyond_a_hold_or_adjusted_warns_too(user: User) -> None:
-    charged, adjusted = (factories.user(tier=user.tier) for _ in range(2))
+def test_what_is_charged_beyond_a_hold_raised_or_adjusted_warns_too(user: User) -> None:
+    extended, charged, adjusted = (factories.user(tier=user.tier) for _ in range(3))
+    holds.extend(reference=reserve(extended, "0.10"), amount_usd=Decimal("0.75"), price_id=PRICE)
     charge(reserve(charged, "0.10"), "0.85")
     corrections.adjust(user=adjusted, amount_usd=Decimal("0.85"), reason="a mistake", by="grace")
-    assert warnings() == [("user_month", 80)] * 2
+    assert warnings() == [("user_month", 80)] * 3
 
 
 def test_a_refused_purchase_warns_of_nothing(user: User) -> None:

@@ -16,7 +16,7 @@ from apps.artifacts.models import Artifact
 from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
-from apps.jobs.models import Attempt, Job, JobEvent
+from apps.jobs.models import Attempt, Job, JobEvent, ProviderBatch
 from apps.jobs.states import AttemptStatus, Billed, JobStatus, Kind
 from apps.ledger import holds, usage
 from apps.ledger.models import (
@@ -30,7 +30,7 @@ from apps.ledger.models import (
     UsageRecord,
 )
 from apps.ops import alerts, bills, mail
-from apps.ops.models import Alert, Bill, BillLine, Email
+from apps.ops.models import Alert, Baseline, Bill, BillLine, Email, Notice, Silence
 from apps.providers.contract import Ticket
 from apps.providers.models import InboxEvent, Provider
 from apps.validation.models import JudgeDay, PolicyList, QualityStandard, Takedown
@@ -202,6 +202,14 @@ def _cached(i: int) -> None:
     )
 
 
+def _baseline(i: int) -> Baseline:
+    return Baseline.objects.create(
+        metric="error_rate", model=f"model-{i}", provider="wavespeed", seen_at=clock.now(), severity="critical",
+        value=0.2, usual=0.01, z=7.0, hours=200, median=0.2, mad=1.1, mean=0.1, deviation=1.2,
+        season=[[0, 0.0]] * 168, memory={},
+    )  # fmt: skip
+
+
 # A row of each model; where one row brings others, they are made with it.
 def moved(i: int = 0) -> Job:
     """A job that has changed its status once."""
@@ -230,6 +238,15 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Job: attempt,
     Attempt: attempt,
     JobEvent: moved,
+    ProviderBatch: lambda i: ProviderBatch.objects.create(
+        route_id=uuid.uuid4(),
+        provider="openai",
+        provider_model=f"model-{i}",
+        size=9,
+        room=10,
+        waited_s=1.5,
+        due_at=clock.now(),
+    ),
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
     TeamBudget: lambda i: TeamBudget.objects.create(team=factories.team(), limit_usd=Decimal(5)),
@@ -250,6 +267,11 @@ make: dict[type[Model], Callable[[int], Any]] = {
     Event: delivery,
     Delivery: delivery,
     Alert: alert,
+    Silence: lambda i: Silence.objects.create(
+        pattern=f"books.balance:{i}", until=clock.now() + timedelta(hours=1), reason="known"
+    ),
+    Notice: lambda i: Notice.objects.create(alert=alert(i), event="opened", channel=f"{i:016x}"),
+    Baseline: _baseline,
     Email: lambda i: mail.queue(factories.user(email="a@example.com"), subject=f"Budget {i}", body="Used up"),
     Bill: bill,
     BillLine: bill,

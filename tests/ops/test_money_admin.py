@@ -196,11 +196,12 @@ def test_every_limit_of_a_tier_is_edited(root: Client) -> None:
         "requests_per_minute": "900",
         "concurrency": "30",
         "max_open_jobs": "700",
+        "max_batch_items": "800",
         "max_quality": "9",
         "allowed_models": "[]",
     }
     response = root.post(address(tier, "change"), data, follow=True)
     assert response.redirect_chain, response.content.decode()
     found = Tier.objects.get(pk=tier.pk)
-    limits = (found.daily_budget_usd, found.max_job_usd, found.max_open_jobs, found.requests_per_minute)
-    assert limits == (Decimal(50), Decimal(5), 700, 900)
+    limits = (found.daily_budget_usd, found.max_job_usd, found.max_open_jobs, found.max_batch_items)
+    assert limits == (Decimal(50), Decimal(5), 700, 800)

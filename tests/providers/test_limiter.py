@@ -46,6 +46,27 @@ def test_without_caps_and_429s_all_may_go() -> None:
     assert takes(200) == 200
 
 
+@pytest.mark.parametrize(("most", "share"), [(10, 2), (100, 20), (3, 1)])
+@pytest.mark.parametrize("cap", ["max_concurrency", "max_per_minute"])
+def test_orders_that_can_wait_get_a_fifth_and_the_others_all_the_rest(
+    cap: str, most: int, share: int
+) -> None:
+    caps = Caps(**{cap: most})
+
+    def taken(count: int, prefix: str, *, can_wait: bool) -> int:
+        tokens = (f"{prefix}{index}" for index in range(count))
+        given = (
+            limiter.take("p", caps, token=token, lease_s=600, retry=False, can_wait=can_wait)
+            for token in tokens
+        )
+        return sum(refused is None for refused in given)
+
+    assert taken(most, "batch", can_wait=True) == share
+    assert taken(most, "quick", can_wait=False) == most - share
+    limiter.done("p", token="batch0", ok=True)
+    assert taken(1, "next", can_wait=True) == (cap == "max_concurrency")
+
+
 def test_a_place_is_free_again_when_its_order_has_ended_or_is_lost(time: Time) -> None:
     caps = Caps(max_concurrency=2)
     assert takes(3, caps) == 2

@@ -2,6 +2,7 @@
 installed."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 from PIL import Image
 
 from apps.validation import nudity as detector
+from apps.validation import service
 from apps.validation.checks import safety
 from apps.validation.checks.results import CheckResult, Standard, Subject
+from tests.fakes.receiver import Receiver
+from tests.jobs.test_policy import opinion
 from tests.validation import media, nudity, photos
 
 
@@ -51,6 +55,19 @@ def test_a_film_is_as_unsafe_as_its_worst_still(tmp_path: Path) -> None:
     for colours, status in ((shown, "failed"), (("blue",) * 5, "passed")):
         path = media.film(tmp_path / f"{status}.mp4", _squares(colours), size=(64, 64))
         assert safety.check(Subject(path, "video", "video/mp4", {})).status == status
+
+
+def test_each_still_of_a_film_is_shown_to_the_moderation_service(tmp_path: Path, settings: Any) -> None:
+    path = media.film(tmp_path / "a.mp4", _squares(("blue",) * 5), size=(64, 64))
+    with Receiver() as running:
+        settings.MODERATION_URL = f"{running.url}/v1/moderations"
+        running.answers(opinion(violence=0.1), opinion(violence=0.9), *[opinion(violence=0.2)] * 3)
+        found = safety.check(Subject(path, "video", "video/mp4", {}))
+        service.close()
+    assert (found.status, found.problems, len(running.requests)) == ("failed", "unsafe: violence", 5)
+    assert found.details["scores"] == {"violence": 0.9}
+    shown = json.loads(running.requests[0].body)["input"][0]["image_url"]["url"]
+    assert shown.startswith("data:image/jpeg;base64,")
 
 
 def _squares(colours: tuple[str, ...]) -> list[Image.Image]:

@@ -1,27 +1,32 @@
 """OpenAI: images and speech.
 
 Both calls are answered with the result itself, and the protocol has neither an idempotency key nor a lookup: an
-answer that was lost stays unknown. By HTTP and not by the `openai` package, which would only add a client of its
-own: it sends a POST up to three times unless told otherwise, does not bound an answer, and costs 46 MB.
+answer that was lost stays unknown. Pictures are also made in batches (openai_batches), where it is found again.
+By HTTP and not by the `openai` package, which would only add a client of its own: it sends a POST up to three times
+unless told otherwise, does not bound an answer, and costs 46 MB.
 
 A picture's price goes by its quality: a route names both as `gpt-image-1.5@medium`; without it the provider chooses.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, Final
 
 from apps.providers import answers, fitting, http
+from apps.providers.adapters import openai_batches
 from apps.providers.adapters.at_once import AnswersAtOnce
 from apps.providers.contract import (
+    BatchPending,
+    BatchResults,
     Capabilities,
     Fitted,
     GenerationRequest,
     Output,
     Pending,
     Result,
+    Ticket,
 )
 from apps.providers.errors import ErrorKind, ProviderError
 
@@ -52,7 +57,9 @@ class OpenAI(AnswersAtOnce):
     base_url: str
     api_key: str = field(repr=False)
 
-    capabilities: ClassVar = Capabilities(kinds=frozenset({"image", "audio"}), synchronous=True)
+    capabilities: ClassVar = Capabilities(
+        kinds=frozenset({"image", "audio"}), synchronous=True, batches=frozenset({"image"})
+    )
 
     def fit(self, request: GenerationRequest) -> Fitted:
         if request.kind == "image":
@@ -69,9 +76,31 @@ class OpenAI(AnswersAtOnce):
     def submit(self, request: GenerationRequest) -> Pending | Result:
         if request.kind == "image":
             answer = self._generate("images/generations", request, _image(request))
-            return Result(None, _pictures(answer.json()), inference_ms=_inference_ms(answer.headers))
+            return Result(
+                None, openai_batches.pictures(answer.json()), inference_ms=_inference_ms(answer.headers)
+            )
         answer = self._generate("audio/speech", request, _speech(request))
         return Result(None, (Output(data=answers.file(answer)),), inference_ms=_inference_ms(answer.headers))
+
+    def submit_batch(self, requests: Sequence[GenerationRequest], key: str) -> Ticket:
+        return self._desk().order(requests, key, _image)
+
+    def find_batch(self, key: str) -> Ticket | None:
+        return self._desk().find(key)
+
+    def poll_batch(self, ticket: Ticket) -> BatchPending | BatchResults:
+        return self._desk().poll(ticket)
+
+    def poll(self, ticket: Ticket) -> Pending | Result:
+        """Of one order in a batch: no other has a ticket."""
+        batch = ticket.details.get("batch")
+        if not batch:
+            return super().poll(ticket)
+        result = self._desk().result_of(ticket.task_id, Ticket(batch))
+        return result or Pending(ticket, "generating")
+
+    def _desk(self) -> openai_batches.Desk:
+        return openai_batches.Desk(self.base_url, self._headers(), _refusal)
 
     def _generate(self, path: str, request: GenerationRequest, body: dict[str, Any]) -> http.Answer:
         headers = {
@@ -130,15 +159,6 @@ def _speech(request: GenerationRequest) -> dict[str, Any]:
     voice = request.params.get("voice", _DEFAULT_VOICE)
     # Not wav: a streamed one does not know its own length and announces hours.
     return {"model": request.model, "input": request.prompt, "voice": voice, "response_format": "mp3"}
-
-
-def _pictures(body: dict[str, Any]) -> tuple[Output, ...]:
-    data = body.get("data")
-    if not isinstance(data, list):
-        raise ProviderError(ErrorKind.MALFORMED, "no list of pictures in the answer")
-    if not data:
-        raise ProviderError(ErrorKind.BAD_OUTPUT, "finished without a picture")
-    return tuple(map(answers.picture, data))
 
 
 def _refusal(answer: http.Answer) -> ProviderError:
