@@ -115,8 +115,9 @@ def problems() -> Iterator[str]:
 
 def _insert(alert_id: uuid.UUID, channel: str, event: Notice.Event, after_s: float = 0) -> int:
     now = clock.now()
+    notice_id = uuid7()
     values = {
-        "id": uuid7(),
+        "id": notice_id,
         "alert_id": alert_id,
         "event": str(event),
         "channel": channel,
@@ -125,7 +126,7 @@ def _insert(alert_id: uuid.UUID, channel: str, event: Notice.Event, after_s: flo
     }
     inserted = rows.execute(_INSERT, values)
     if inserted and not after_s:
-        bell.ring("ops.send_notice", id=values["id"], queue="io")
+        bell.ring("ops.send_notice", id=notice_id, queue="io")
     return inserted
 
 

@@ -108,7 +108,7 @@ FROM made WHERE NOT cached ORDER BY i
 
 def _insert(model: type[models.Model], values: dict[str, str], pattern: str) -> str:
     """INSERT of a row for each of `made`, like the row `pattern` but for `values`."""
-    columns = [field.column for field in model._meta.concrete_fields]
+    columns = [str(field.column) for field in model._meta.concrete_fields]
     taken = ", ".join(values.get(column, f'p."{column}"') for column in columns)
     names = ", ".join(f'"{column}"' for column in columns)
     table = model._meta.db_table

@@ -14,7 +14,8 @@ from genplatform import settings
 from genplatform.stack import envfile, processes
 
 _DOCKER = Path(settings.BASE_DIR) / "docker"
-_SERVERS = {"postgres", "broker", "cache", "migrate"}
+_MONITORING = {"prometheus", "grafana", "otel"}
+_SERVERS = {"postgres", "broker", "cache", "migrate"} | _MONITORING
 _SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((_DOCKER / "compose.yaml").read_text())["services"]
 
 
@@ -35,10 +36,21 @@ def test_workers_can_be_scaled() -> None:
         assert not {"container_name", "ports", "hostname", "network_mode"} & _SERVICES[name].keys()
 
 
-def test_only_web_and_flower_are_published_and_on_loopback_only() -> None:
+def test_only_what_has_pages_is_published_and_on_loopback_only() -> None:
     published = {name: service["ports"] for name, service in _SERVICES.items() if "ports" in service}
-    assert published.keys() == {"web", "flower"}
+    assert published.keys() == {"web", "flower", "prometheus", "grafana"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_what_watches_from_outside_runs_only_when_it_is_asked_for() -> None:
+    profiles = {name: service.get("profiles") for name, service in _SERVICES.items()}
+    assert {name for name, asked in profiles.items() if asked == ["monitoring"]} == _MONITORING
+    for name in _MONITORING:
+        for volume in _SERVICES[name]["volumes"]:
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (_DOCKER / source).exists(), volume
+    hosts = _SERVICES["web"]["environment"]["ALLOWED_HOSTS"]
+    assert hosts.endswith(",web")  # by this name Prometheus asks
 
 
 def test_the_broker_keeps_messages_and_is_not_the_cache() -> None:
@@ -87,6 +99,8 @@ def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
         "docker/compose.yaml",
         "--profile",
         "simulator",
+        "--profile",
+        "monitoring",
         "config",
         "--quiet",
     ]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db import transaction
+import structlog
+from django.db import connection, transaction
 
 from apps.core import clock, rows
 from apps.ops import alerts
@@ -21,6 +22,8 @@ from apps.ops.anomalies.detect import Memory, Point
 from apps.ops.anomalies.metrics import METRICS, Family
 from apps.ops.anomalies.series import Key
 from apps.ops.models import Alert, Baseline
+
+log = structlog.get_logger(__name__)
 
 KIND: Final = "anomaly"
 # What ended in a minute is committed so long after it, and at two moments of a minute at most it is read.
@@ -35,6 +38,8 @@ _MOST_SERIES: Final = 2000
 _EVERYTHING: Final = Key("traffic")
 # Any number that no other advisory lock has.
 _ALONE = "SELECT pg_try_advisory_xact_lock(7264518)"
+# Half a day of a busy platform takes its time.
+_PATIENCE = "SET LOCAL statement_timeout = '120s'"
 _COLUMNS: Final = ("hours", "median", "mad", "mean", "deviation", "season")
 
 Memories = dict[Key, Memory]
@@ -74,6 +79,8 @@ def watch() -> list[Group]:
         if first is None or first > newest:
             return list(groups(memories.items()))
         last = min(newest, first + _AT_ONCE_MIN - 1)
+        with connection.cursor() as cursor:
+            cursor.execute(_PATIENCE)
         take(memories, series.read(first, last), first, last, series.waiting(last) if last == newest else {})
         _save(memories)
         found = list(groups(memories.items()))
@@ -146,6 +153,7 @@ def _raise(found: Sequence[Group]) -> None:
             cool_down_s=COOL_DOWN_S,
         )
         if opened:
+            log.warning("anomaly.found", key=group.key, severity=group.severity, message=message(group))
             tell.teams(group.family, *group.worst)
     alerts.resolve_others(KIND, [group.key for group in found])
 

@@ -10,7 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.catalog.models import Route
 from apps.core import clock, ids
-from apps.ops.anomalies import series, watch
+from apps.ops.anomalies import series, tell, watch
+from apps.ops.anomalies.detect import Memory
+from apps.ops.anomalies.metrics import Family
 from apps.ops.anomalies.series import Key
 from apps.ops.models import Alert, Baseline
 from apps.webhooks import endpoints
@@ -101,7 +103,8 @@ def test_the_series_are_what_the_rows_say(now: datetime) -> None:
     assert attempts.count + hits.value * hits.count == pytest.approx(asked)
     assert found[Key("failure_rate", "model-x")].value == pytest.approx(attempts.value)
     spent = found[Key("user_spend")]
-    assert (spent.about, spent.value) == (str(user.pk), pytest.approx(0.5 * found[Key("cost", *where)].count))
+    assert spent.about == str(user.pk)
+    assert spent.value == pytest.approx(0.5 * found[Key("cost", *where)].count)
 
 
 def test_a_request_at_fault_and_a_job_in_review_are_not_counted(now: datetime) -> None:
@@ -141,6 +144,18 @@ def test_teams_that_use_a_model_are_told_when_its_quality_falls(bought: Route, n
     assert (delivery.event.type, delivery.url) == ("quality.warning", "https://example.com/quality")
     assert (data["model"], data["provider"], data["value"]) == ("model-x", "wavespeed", 0.5)
     assert Alert.objects.open().filter(kind="anomaly.quality").count() == 1
+
+
+def test_the_team_of_who_spends_far_more_than_usual_is_told() -> None:
+    spender = factories.user()
+    Endpoint.objects.create(team=spender.team, url="https://example.com/spend")
+    Endpoint.objects.create(team=factories.team(), url="https://example.com/other")
+    memory = Memory(severity="critical", value=12.5, usual=0.5, about=str(spender.pk))
+    assert tell.teams(Family.SPEND, Key("user_spend"), memory) == 1
+    [delivery] = Delivery.objects.all()
+    assert (delivery.url, delivery.event.type) == ("https://example.com/spend", "spend.warning")
+    assert delivery.event.payload["data"]["user_id"] == str(spender.pk)
+    assert tell.teams(Family.LOAD, Key("traffic"), memory) == 0
 
 
 def test_every_statement_over_a_growing_table_uses_an_index(bought: Route, now: datetime) -> None:
