@@ -24,9 +24,11 @@ def measured(what: str) -> Iterator[dict[str, float]]:
     """Seconds, and by how many MB the memory of this process grew at its peak (Linux: proc(5))."""
     Path("/proc/self/clear_refs").write_text("5")
     before, began, found = _memory("VmRSS"), time.monotonic(), dict[str, float]()
+    own_began = time.process_time()
     yield found
     found |= {"s": time.monotonic() - began, "mb": (_memory("VmHWM") - before) / MB}
-    print(f"{what}: {found['s']:.1f} s, {found['mb']:.0f} MB")  # noqa: T201 - the figures of the long form
+    own_s = time.process_time() - own_began
+    print(f"{what}: {found['s']:.2f} s ({own_s:.2f} s of this process), {found['mb']:.0f} MB")  # noqa: T201 - the figures of the long form
 
 
 def _memory(name: str) -> int:
@@ -49,18 +51,16 @@ def test_a_large_batch_is_accepted_in_little_memory(count: int, seconds: int, me
     assert batch.total == Job.objects.filter(batch_id=batch.pk).count() == count
     assert (Hold.objects.count(), Entry.objects.count()) == (count + 1, count + 1)
     assert batch.held_usd == count * Decimal("0.005")
-    assert accepting["s"] < seconds
-    assert accepting["mb"] < megabytes
     with measured("looked at") as looking:
         many.api.get(f"/v1/batches/{batch.pk}")
-    assert looking["s"] < 1
     with measured("canceled") as canceling:
         cancel.ask(batch.pk)
         cancel.carry_out(batch.pk)
-    assert canceling["s"] < seconds
     batch.refresh_from_db()
     assert (batch.status, batch.canceled, batch.held_usd) == ("canceled", count, Decimal(0))
     with measured("results read") as reading:
         found = [line["custom_id"] for line in results(many, str(batch.pk))]
     assert found == [f"item-{number}" for number in range(count)]
-    assert reading["s"] < seconds
+    assert accepting["mb"] < megabytes
+    assert max(accepting["s"], canceling["s"], reading["s"]) < seconds
+    assert looking["s"] < 1
