@@ -266,7 +266,6 @@ PROVIDER_STATE_TIMEOUT_S: float = env.float("PROVIDER_STATE_TIMEOUT_S", default=
 ALLOW_LOOPBACK_TARGETS: bool = env.bool("ALLOW_LOOPBACK_TARGETS", default=DEBUG)
 ARTIFACT_MAX_BYTES: int = env.int("ARTIFACT_MAX_BYTES", default=200_000_000)
 # A result that came with the provider's answer exists nowhere else: how long a failing storage is tried for it.
-ARTIFACT_PATIENCE_S: float = env.float("ARTIFACT_PATIENCE_S", default=30.0)
 ARTIFACT_URL_TTL_S: int = env.int("ARTIFACT_URL_TTL_S", default=3600)
 # How long a delivered file is kept, 0 for ever; and one that our checks refused, which only ops may see.
 ARTIFACT_RETENTION_S: int = env.int("ARTIFACT_RETENTION_S", default=0)

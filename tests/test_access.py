@@ -122,6 +122,7 @@ class World:
         url = "https://example.com/hook"
         self.endpoint = Endpoint.objects.create(team_id=self.owner.user.team_id, url=url)
         user, now = self.owner.user, clock.now()
+        assert user.team_id
         self.batch = Batch.objects.create(
             team_id=user.team_id, user=user, total=1, expires_at=now + timedelta(days=1)
         )

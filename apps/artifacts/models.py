@@ -48,3 +48,11 @@ class Artifact(models.Model):
 
     def __str__(self) -> str:
         return f"{self.media_type}, {self.size_bytes} bytes"
+
+
+class Spooled(models.Model):
+    """The content of an artifact that came while the storage was away and exists nowhere else. The first who reads it
+    once the storage is back moves it there."""
+
+    artifact = models.OneToOneField(Artifact, on_delete=models.CASCADE, primary_key=True)
+    content = models.BinaryField()

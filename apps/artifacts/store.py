@@ -5,7 +5,6 @@ A provider's output is untrusted: its type is read from its first bytes and must
 """
 
 import secrets
-import time
 import uuid
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
@@ -17,14 +16,18 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final, Literal
 
 import filetype
+import structlog
 from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import transaction
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from apps.artifacts.models import Artifact
+from apps.artifacts.models import Artifact, Spooled
 from apps.core import clock, http, rows
+
+log = structlog.get_logger(__name__)
 
 # Less than the lease of the job that waits for it.
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -34,8 +37,6 @@ URL_STEP_S: Final = 300
 Reader = Literal["client", "ops"]
 CLIENT: Final[Reader] = "client"
 OPS: Final[Reader] = "ops"
-
-_FIRST_PAUSE_S: Final = 0.25
 
 _SNIFFERS: Final = {
     "image": filetype.image_match,
@@ -81,14 +82,14 @@ def fetch(
 ) -> Artifact:
     """Keeps the file at `url`, or the bytes in `data`, if it is of `kind`: image, video or audio.
 
-    One INSERT; call it outside a transaction. Bytes can't be fetched again later, so a failing storage is tried for
-    `ARTIFACT_PATIENCE_S`.
+    One INSERT; call it outside a transaction. Bytes can't be fetched again later: while the storage is away they are
+    kept in the database, and whoever opens the artifact gets StoreUnavailable until they could be moved.
 
     Raises http.UnsafeUrl, http.FetchFailed, BadMedia, or StoreUnavailable when our own side failed.
     """
     owner: dict[str, Any] = {"team_id": team_id, "expires_at": expires_at}
     if data is not None:
-        return _keep_at_last(data, kind, owner)
+        return _keep_somewhere(data, kind, owner)
     if url is None:
         raise BadMedia("neither an address nor bytes")
     download = http.download(
@@ -126,11 +127,35 @@ def local_path(artifact_id: uuid.UUID | str) -> Generator[Path]:
         yield path
 
 
+_PLACE = """
+SELECT a.storage_key, s.artifact_id IS NOT NULL
+FROM artifacts_artifact a LEFT JOIN artifacts_spooled s ON s.artifact_id = a.id WHERE a.id = %(id)s
+"""
+_MOVED = """
+WITH spooled AS (DELETE FROM artifacts_spooled WHERE artifact_id = %(id)s RETURNING artifact_id)
+UPDATE artifacts_artifact a SET storage_key = %(key)s FROM spooled WHERE a.id = spooled.artifact_id
+"""
+
+
 def _storage_key(artifact_id: uuid.UUID | str) -> str:
-    found = rows.select("SELECT storage_key FROM artifacts_artifact WHERE id = %(id)s", {"id": artifact_id})
+    """Where the file is. Raises Artifact.DoesNotExist, StoreUnavailable."""
+    found = rows.select(_PLACE, {"id": artifact_id})
     if not found:
         raise Artifact.DoesNotExist
-    return str(found[0][0])
+    key, is_spooled = found[0]
+    return _move(artifact_id, str(key)) if is_spooled else str(key)
+
+
+def _move(artifact_id: uuid.UUID | str, key: str) -> str:
+    """From the database into the storage; two may try at once."""
+    for content in Spooled.objects.filter(artifact_id=artifact_id).values_list("content", flat=True):
+        with _storage_errors():
+            saved = default_storage.save(key, ContentFile(bytes(content)))
+        if rows.execute(_MOVED, {"id": artifact_id, "key": saved}):
+            return saved
+        with _storage_errors():
+            default_storage.delete(saved)
+    return str(Artifact.objects.values_list("storage_key", flat=True).get(pk=artifact_id))
 
 
 _DESCRIBE = """
@@ -238,18 +263,23 @@ def expire(limit: int = 500) -> int:
         with _storage_errors():
             default_storage.delete(key)
         deleted += Artifact.objects.filter(id=artifact_id, deleted_at=None).update(deleted_at=clock.now())
+    Spooled.objects.filter(artifact__deleted_at__isnull=False).delete()
     return deleted
 
 
 def _keep(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
-    media_type, extension = _sniff(content, kind)
+    artifact = _described(content, digest, kind, owner)
     with _storage_errors():
-        key = default_storage.save(_new_key(digest, extension), content)
-    artifact = Artifact(
-        sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner
-    )
+        artifact.storage_key = default_storage.save(artifact.storage_key, content)
     rows.insert(artifact)
     return artifact
+
+
+def _described(content: "File[Any]", digest: str, kind: str, owner: dict[str, Any]) -> Artifact:
+    """Its row, not yet stored, with a name for its file. Raises BadMedia."""
+    media_type, extension = _sniff(content, kind)
+    key = _new_key(digest, extension)
+    return Artifact(sha256=digest, media_type=media_type, size_bytes=content.size, storage_key=key, **owner)
 
 
 def _new_key(digest: str, extension: str) -> str:
@@ -258,19 +288,17 @@ def _new_key(digest: str, extension: str) -> str:
     return f"{token[:2]}/{token}-{digest}.{extension}"
 
 
-def _keep_at_last(data: bytes, kind: str, owner: dict[str, Any]) -> Artifact:
-    """Tries again while patience lasts, each time after twice as long."""
-    digest, pause_s = sha256(data).hexdigest(), _FIRST_PAUSE_S
-    give_up_at = time.monotonic() + settings.ARTIFACT_PATIENCE_S
-    while True:
-        try:
-            return _keep(ContentFile(data), digest, kind, owner)
-        except StoreUnavailable:
-            left_s = give_up_at - time.monotonic()
-            if left_s <= 0:
-                raise
-            time.sleep(min(pause_s, left_s))
-            pause_s *= 2
+def _keep_somewhere(data: bytes, kind: str, owner: dict[str, Any]) -> Artifact:
+    digest = sha256(data).hexdigest()
+    try:
+        return _keep(ContentFile(data), digest, kind, owner)
+    except StoreUnavailable as error:
+        log.warning("artifact.spooled", error=str(error), size_bytes=len(data))
+    artifact = _described(ContentFile(data), digest, kind, owner)
+    with transaction.atomic():
+        rows.insert(artifact)
+        rows.insert(Spooled(artifact=artifact, content=data))
+    return artifact
 
 
 def _sniff(content: "File[Any]", kind: str) -> tuple[str, str]:

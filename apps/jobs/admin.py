@@ -75,7 +75,8 @@ class _AttemptColumns:
 
     @admin.display(description="status")
     def state(self, attempt: Attempt) -> SafeString:
-        return badge(attempt.status, _COLOURS.get(attempt.status, ""))
+        shown = f"{attempt.status}, one of two" if attempt.hedged else attempt.status
+        return badge(shown, _COLOURS.get(attempt.status, ""))
 
     @admin.display(description="began after")
     def began_after(self, attempt: Attempt) -> str:

@@ -203,22 +203,25 @@ def _order(jobs: Sequence[Job], route: dict[str, Any], *, room: int) -> None:
         route_id=uuid.UUID(route["route_id"]),
         provider=route["provider"],
         provider_model=route["provider_model"],
-        size=len(jobs),
         room=room,
         waited_s=max((clock.now() - job.created_at).total_seconds() for job in jobs),
-        created_at=clock.now(),
     )
     permit = _permit(batch)
     if permit is None:
         gathering.wait(*jobs)
         return
+    fitted = {job.pk: made for job in jobs if (made := _fitted(batch, job, permit))}
     try:
-        ordered = _opened(batch, jobs, permit)
+        ordered = _opened(batch, list(fitted.values()))
         if ordered:
             _send(batch, ordered, permit)
     finally:
         # Its own queue there: it takes no place from single orders.
         permits.ended(permit, None, told=False)
+    for job in jobs:
+        if job.pk not in fitted:
+            # The provider can't make it: another may.
+            outcomes.next_attempt(job, job.past, buy=run.buy)
 
 
 def _permit(batch: ProviderBatch) -> Permit | None:
@@ -238,13 +241,13 @@ class _Ordered:
     request: GenerationRequest
 
 
-def _opened(batch: ProviderBatch, jobs: Sequence[Job], permit: Permit) -> list[_Ordered]:
-    """The rows that must be there before money is spent. Whom the provider can't make it for goes on by itself."""
-    fitted = [made for job in jobs if (made := _attempt(batch, job, permit))]
+def _opened(batch: ProviderBatch, fitted: Sequence[_Ordered]) -> list[_Ordered]:
+    """The rows that must be there before money is spent."""
     if not fitted:
         return []
     with transaction.atomic(durable=True):
-        batch.size, batch.due_at = len(fitted), clock.now() + timedelta(seconds=_LOOK_AGAIN_S)
+        batch.size, batch.created_at = len(fitted), clock.now()
+        batch.due_at = batch.created_at + timedelta(seconds=_LOOK_AGAIN_S)
         batch.save(force_insert=True)
         # Somebody who lost one of the jobs may have bought for it: then it is not ordered here.
         Attempt.objects.bulk_create([made.attempt for made in fitted], ignore_conflicts=True)
@@ -254,13 +257,12 @@ def _opened(batch: ProviderBatch, jobs: Sequence[Job], permit: Permit) -> list[_
     return [made for made in fitted if made.attempt.pk in opened]
 
 
-def _attempt(batch: ProviderBatch, job: Job, permit: Permit) -> _Ordered | None:
+def _fitted(batch: ProviderBatch, job: Job, permit: Permit) -> _Ordered | None:
     attempt_id, route = uuid7(), _route_of(job, batch.route_id)
     asked = admission.request_for(job, attempt_id, batch.provider, batch.provider_model)
     try:
         fitted = call.fit(batch.provider, asked)
     except ProviderError:
-        outcomes.next_attempt(job, job.past, buy=run.buy)
         return None
     attempt = Attempt(
         id=attempt_id,
@@ -282,13 +284,15 @@ def _attempt(batch: ProviderBatch, job: Job, permit: Permit) -> _Ordered | None:
 
 def _send(batch: ProviderBatch, ordered: Sequence[_Ordered], permit: Permit) -> None:
     jobs = [each.job for each in ordered]
+    # Whoever looks for a lost order counts from the same moment: what was not begun by then never is.
+    left_s = settings.JOB_LEASE_S - (clock.now() - batch.created_at).total_seconds()
     try:
         ticket = call.submit_batch(
             batch.provider,
             [each.request for each in ordered],
             str(batch.pk),
             permit=permit,
-            begun_within_s=settings.JOB_LEASE_S,
+            begun_within_s=left_s,
         )
     except ProviderError as error:
         if error.policy.billed == "unknown":
@@ -404,7 +408,8 @@ def _lost(batch: ProviderBatch) -> None:
 def _hand_out(batch: ProviderBatch, results: BatchResults) -> None:
     for job, attempt in _each(batch, AttemptStatus.SUBMITTED):
         try:
-            _hand_over(job, attempt, results)
+            with leases.step("batch", job):
+                _hand_over(job, attempt, results)
         except Exception:
             # The others are not to wait for it: its lease runs out, and whoever takes it then counts the crash.
             log.exception("batch.hand_over_failed", batch=str(batch.pk), job=str(job.pk))

@@ -223,6 +223,7 @@ def _attempt(attempt: Attempt, at: datetime) -> dict[str, Any]:
         "price_usd": money.text(attempt.price_usd),
         "cost_usd": _cost(attempt),
         "billed": attempt.billed,
+        "hedged": attempt.hedged,
         "changes": attempt.changes,
         "error": error,
     }

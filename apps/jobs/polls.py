@@ -34,7 +34,7 @@ SAYS_NOTHING = frozenset(
 )
 
 # What a look needs of each; the rest is most of what reading them would cost.
-_OF_JOB = ("id", "priority", "quote", "lease")
+_OF_JOB = ("id", "team_id", "priority", "quote", "lease", "traceparent")
 _OF_ATTEMPT = (
     "id",
     "job_id",

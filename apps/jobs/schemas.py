@@ -98,7 +98,7 @@ class Skip(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One purchase at one provider."""
+    """One purchase at one provider. `hedged`: one of two orders that were under way at once, as the first took long."""
 
     number: int
     provider: str
@@ -110,6 +110,7 @@ class Attempt(BaseModel):
     price_usd: str
     cost_usd: str | None
     billed: str
+    hedged: bool
     changes: list[Change]
     error: AttemptError | None
 

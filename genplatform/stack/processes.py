@@ -71,16 +71,24 @@ def _web(environ: Mapping[str, str]) -> Process:
     )
 
 
+# Of numpy's arithmetic: on a busy machine more threads wait for each other, at ten times the CPU time of an embedding.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
 def _io(environ: Mapping[str, str]) -> Process:
     """Provider calls, downloads, deliveries and sweeps: many at once, all waiting for somebody else."""
     pool = ("-Q", "control,io,io_batch", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
-    return Process("io", _worker("io", *pool), env={"DB_POOL_MAX": "15"}, ready_line=_WORKER_READY)
+    return Process(
+        "io", _worker("io", *pool), env={"DB_POOL_MAX": "15", **_ONE_THREAD}, ready_line=_WORKER_READY
+    )
 
 
 def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
     pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
-    return Process("cpu", _worker("cpu", *pool), env={"DB_POOL_MAX": "0"}, ready_line=_WORKER_READY)
+    return Process(
+        "cpu", _worker("cpu", *pool), env={"DB_POOL_MAX": "0", **_ONE_THREAD}, ready_line=_WORKER_READY
+    )
 
 
 def _beat(environ: Mapping[str, str]) -> Process:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from apps.accounts.models import Team
 from apps.artifacts import store
-from apps.artifacts.models import Artifact
+from apps.artifacts.models import Artifact, Spooled
 from apps.core import clock, http
 from tests.fakes.receiver import Answer, Receiver
 
@@ -168,17 +168,21 @@ def test_a_file_above_the_limit_is_refused(team: Team, receiver: Receiver, setti
         store.fetch(team_id=team.id, url=receiver.url, kind="image")
 
 
-def test_a_storage_that_does_not_take_the_file_is_unavailable(
-    team: Team, storage: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+def test_bytes_wait_in_the_database_for_a_storage_that_does_not_take_them(
+    team: Team, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(default_storage), "save", full, raising=False)
-    settings.ARTIFACT_PATIENCE_S = 0
-    with pytest.raises(store.StoreUnavailable):
-        store.fetch(team_id=team.id, data=picture(), kind="image")
-    assert not Artifact.objects.exists()
+    with monkeypatch.context() as away:
+        away.setattr(type(default_storage), "save", full, raising=False)
+        kept = store.fetch(team_id=team.id, data=picture(), kind="image")
+        with pytest.raises(store.StoreUnavailable):
+            store.open(kept.id)
+    for _ in range(2):
+        with store.open(kept.id) as content:
+            assert content.read() == picture()
+    assert not Spooled.objects.exists()
 
 
 def test_the_database_refuses_an_artifact_that_cannot_be(team: Team) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from apps.batches import intake, sweep, upload
 from apps.batches.models import Batch, Refusal
@@ -113,6 +114,27 @@ def test_equal_items_are_bought_once(pro: Someone) -> None:
     assert Job.objects.order_by("id").last().flight == "follows"  # type: ignore[union-attr]  # there is one
 
 
+def test_what_is_written_in_a_line_is_stored_to_the_letter(pro: Someone) -> None:
+    """The rows are copied in a format in which tabs, line ends and backslashes have a meaning."""
+    odd = "tab\\t line\nand\ttab \\N \\. \\\\ 'quotes\" {braces} , ünï 木 🙂"
+    metadata = {"odd\\": [odd, None, {"a": "\r\n\\."}], "empty": {}}
+    post(pro, jsonl(item(1, prompt=odd, metadata=metadata, custom_id=odd)))
+    job = Job.objects.get()
+    assert (job.prompt, job.metadata, job.custom_id) == (odd, metadata, odd)
+
+
+def test_many_items_cost_no_more_statements_than_one(pro: Someone) -> None:
+    post(pro, jsonl(item(-1)))
+
+    def statements(count: int) -> int:
+        with CaptureQueriesContext(connection) as found:
+            post(pro, jsonl(*(item(number, prompt=f"{count} of {number}") for number in range(count))))
+        return len(found)
+
+    # Now and then one of them reads the catalog anew.
+    assert max(statements(200), statements(1)) < 30
+
+
 # --- Refused ----------------------------------------------------------------------------------
 
 
@@ -192,7 +214,7 @@ def test_a_body_beyond_the_limit_is_not_read(pro: Someone) -> None:
     answer = post(pro, b"{}", CONTENT_LENGTH=str(upload.MAX_BYTES + 1))
     assert refused(answer) == (413, "request_too_large", "")
     assert "200 MB" in answer.json()["detail"]
-    cut = {"CONTENT_LENGTH": "5", "wsgi.input": io.BytesIO(b"{}")}
+    cut: dict[str, Any] = {"CONTENT_LENGTH": "5", "wsgi.input": io.BytesIO(b"{}")}
     assert refused(post(pro, b"{}", **cut))[:2] == (400, "malformed_request")
     assert refused(post(pro, b"{}", HTTP_TRANSFER_ENCODING="chunked"))[:2] == (411, "length_required")
 
@@ -278,6 +300,28 @@ def test_in_part_nothing_is_still_nothing(stored: Stored) -> None:
     assert post(someone, jsonl(item(1)), "partial=true").json()["code"] == "budget_exceeded"
     assert faults(post(someone, jsonl({}), "partial=true"))[0][0] == 1
     assert (stored(), Batch.objects.count(), Refusal.objects.count()) == (NOTHING, 0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("partial", [False, True])
+def test_batches_at_once_never_overspend(partial: bool) -> None:
+    """Six of $0.05 each for $0.12: as a whole two fit; in part all of it is used."""
+    someone, start = poor(monthly_budget_usd=Decimal("0.12")), threading.Barrier(6)
+
+    def send(number: int) -> int:
+        lines = (item(each, prompt=f"{number} of {each}") for each in range(10))
+        start.wait()
+        try:
+            status: int = post(someone, jsonl(*lines), f"partial={str(partial).lower()}").status_code
+            return status
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = sorted(pool.map(send, range(6)))
+    assert answers == ([202] * 3 + [402] * 3 if partial else [202] * 2 + [402] * 4)
+    assert someone.budget["held_usd"] == ("0.12" if partial else "0.1")
+    assert Job.objects.count() == (24 if partial else 20)
 
 
 # --- Once -------------------------------------------------------------------------------------

@@ -28,16 +28,17 @@ POLL_EVERY_S = 30
 MAX_CPU_MS_PER_POLL = 3.0
 _SETTLE_S, _WATCH_S = 35, 60
 
-# Each row is the job that the platform itself bought, copied with an order of its own at the provider. `polls`: asked
-# for so often that the interval no longer grows; `due_at`: spread over one interval.
-_COPY_JOBS = """
-INSERT INTO jobs_job SELECT copy.* FROM jobs_job j, unnest(%s::uuid[]) WITH ORDINALITY AS t(id, place),
-    LATERAL jsonb_populate_record(j, jsonb_build_object(
-        'id', t.id, 'lease', gen_random_uuid(), 'lease_expires_at', NULL, 'rung_at', NULL,
-        'deadline_at', now() + interval '1 day', 'due_at', now() + make_interval(secs => t.place %% %s))) AS copy
-WHERE j.id = %s
-"""
-_COPY_ATTEMPTS = """
+# Each row is the job that the platform itself bought, copied with an order of its own at the provider: in one
+# statement, or a worker would order for those it finds without. `polls`: asked for so often that the interval no longer
+# grows; `due_at`: spread over one interval.
+_COPY = """
+WITH copied AS (
+    INSERT INTO jobs_job SELECT copy.* FROM jobs_job j, unnest(%s::uuid[]) WITH ORDINALITY AS t(id, place),
+        LATERAL jsonb_populate_record(j, jsonb_build_object(
+            'id', t.id, 'lease', gen_random_uuid(), 'lease_expires_at', NULL, 'rung_at', NULL,
+            'deadline_at', now() + interval '1 day', 'due_at', now() + make_interval(secs => t.place %% %s))) AS copy
+    WHERE j.id = %s
+)
 INSERT INTO jobs_attempt SELECT copy.* FROM jobs_attempt a, unnest(%s::uuid[], %s::text[]) AS t(job, ticket),
     LATERAL jsonb_populate_record(a, jsonb_build_object(
         'id', gen_random_uuid(), 'job_id', t.job, 'ticket', t.ticket, 'polls', 20)) AS copy
@@ -94,8 +95,7 @@ def test_ten_thousand_jobs_in_flight_are_polled_by_one_worker(wide: Stack) -> No
     ids = [
         row[0] for row in wide.sql("SELECT gen_random_uuid()::text FROM generate_series(1, %s)", VERY_MANY)
     ]
-    wide.sql(_COPY_JOBS, ids, POLL_EVERY_S, crowd.ids[0])
-    wide.sql(_COPY_ATTEMPTS, ids, tickets, crowd.ids[0])
+    wide.sql(_COPY, ids, POLL_EVERY_S, crowd.ids[0], ids, tickets, crowd.ids[0])
     time.sleep(_SETTLE_S)
     busy, polls = share_of_a_core(wide, worker.pid, _WATCH_S)
     memory_mb = cpu.rss_mb(worker.pid)

@@ -177,7 +177,7 @@ def openings_of(stack: Stack) -> dict[str, int]:
     """How often each breaker for orders and their ends opened."""
     found = {}
     for key in stack.redis.scan_iter("breaker:*"):
-        found[key.decode()] = int(json.loads(stack.redis.get(key))["openings"])
+        found[key.decode()] = int(json.loads(stack.redis.get(key) or "{}").get("openings", 0))
     return found
 
 

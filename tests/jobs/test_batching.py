@@ -15,9 +15,10 @@ from apps.core import bell
 from apps.jobs import batching, run, sweep, validate
 from apps.jobs.models import Job, ProviderBatch
 from apps.ledger.models import Hold
-from apps.providers import call, permits
+from apps.providers import call, permits, registry
 from apps.providers.breaker import Refused
 from apps.providers.contract import BatchPending, Ticket
+from apps.providers.models import Provider
 from tests import factories
 from tests.fakes.simulator import wait_until
 from tests.jobs import bells, market
@@ -335,6 +336,47 @@ def test_batch_jobs_take_no_place_of_their_user(engine: Engine, shop: Route) -> 
     assert (quick.status, quick.cost_usd) == ("completed", SINGLE)
     ended(engine, batch)
     assert {engine.finish(job).status for job in waiting} == {"completed"}
+
+
+def test_a_batch_job_without_a_place_gathers_again_until_it_has_waited_long(
+    engine: Engine, shop: Route, settings: Any
+) -> None:
+    """One of five places is for those that can wait."""
+    Route.objects.update(active=False)
+    route = offered("wavespeed", "wavespeed-ai/standard")
+    Provider.objects.update_or_create(slug="wavespeed", defaults={"max_concurrency": 5})
+    registry.forget()
+    first, second = submitted(engine, 2)
+    batching.flush(route.pk)
+    assert engine.statuses(engine.run(first)) == ["submitted"]
+    waiting = engine.run(second)
+    assert (waiting.batch_route, waiting.waiting_for, engine.statuses(second)) == (
+        route.pk,
+        "batch_share",
+        [],
+    )
+    quick = engine.run(engine.submit())
+    assert engine.statuses(quick) == ["submitted"]
+    engine.time.forward(settings.BATCH_AGED_S)
+    batching.flush(route.pk)
+    assert engine.statuses(engine.run(second)) == ["submitted"]
+    assert {job.status for job in drive(engine, [first, second, quick])} == {"completed"}
+
+
+def test_a_worker_that_was_stopped_before_it_ordered_orders_nothing_when_it_wakes(
+    engine: Engine, shop: Route
+) -> None:
+    jobs = submitted(engine, 2)
+    real = call.submit_batch
+
+    def late(*given: Any, begun_within_s: float, **named: Any) -> Ticket:
+        return real(*given, begun_within_s=begun_within_s - 60, **named)
+
+    with mock.patch.object(call, "submit_batch", late):
+        batching.flush(shop.pk)
+    assert engine.submits() == []
+    assert {job.status for job in drive(engine, jobs)} == {"completed"}
+    assert set(orders(engine).values()) == {1}
 
 
 def test_who_waits_for_an_answer_follows_no_batch_job(engine: Engine, shop: Route) -> None:

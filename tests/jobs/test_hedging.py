@@ -4,7 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
+from apps.accounts.models import User
 from apps.catalog import snapshot
 from apps.catalog.models import Route
 from apps.core import clock
@@ -73,6 +75,12 @@ def test_the_second_order_wins_and_the_first_that_had_begun_is_the_platforms_los
     assert (job.status, job.cost_usd, two.hold(job)) == ("completed", PRICE, "captured")
     first = other(two, job, 1)
     assert (first.status, first.billed, two.absorbed(job)) == ("canceled", "yes", PRICE)
+    shown = two.user.api.get(f"/v1/jobs/{job.pk}").json()["attempts"]
+    assert [attempt["hedged"] for attempt in shown] == [True, True]
+    ops = Client()
+    ops.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
+    page = ops.get(f"/admin/jobs/job/{job.pk}/change/")
+    assert page.content.decode().count("one of two") == 2
     assert limiter.look("replicate")["open"] == 0
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
 
+from apps.artifacts import store as artifacts
+from apps.artifacts.models import Spooled
 from apps.catalog import snapshot
 from apps.catalog.models import Route
 from apps.core import clock
-from tests.jobs.engine import FREE, Engine, billed_usd
+from tests.jobs.engine import FREE, Engine
 
 
 @pytest.fixture
@@ -66,21 +67,27 @@ def answering(engine: Engine, settings: Any) -> None:
 def test_a_picture_that_exists_nowhere_else_is_kept_as_soon_as_the_store_is_back(
     engine: Engine, away: Path
 ) -> None:
-    back = Timer(0.6, away.unlink)
-    back.start()
     job = engine.run(engine.submit(model="standard"))
-    back.join()
-    assert engine.statuses(job) == ["fetched"]
-    assert (engine.finish(job).status, len(engine.submits())) == ("completed", 1)
+    for _ in range(12):
+        job = engine.validate(engine.due(job))
+        assert (job.status, engine.statuses(job)) == ("running", ["fetched"])
+        job = engine.run(engine.due(job))
+    away.unlink()
+    job = engine.finish(job)
+    assert (job.status, job.crashes, len(engine.submits())) == ("completed", 0, 1), engine.story(job)
+    with artifacts.open(job.outputs[0]["artifact_id"]) as content:
+        assert len(content.read()) == job.outputs[0]["size_bytes"]
+    assert not Spooled.objects.exists()
 
 
 @pytest.mark.usefixtures("answering")
-def test_a_picture_that_no_store_took_is_not_bought_again(engine: Engine, away: Path, settings: Any) -> None:
-    settings.ARTIFACT_PATIENCE_S = 0.1
-    job = engine.finish(engine.submit(model="standard"))
-    assert (job.status, job.error_code, job.crashes) == ("failed", "provider_outcome_unknown", 0)
+def test_a_picture_that_no_store_takes_in_time_is_the_platforms_loss(engine: Engine, away: Path) -> None:
+    job = engine.run(engine.submit(model="standard"))
+    engine.time.set(job.deadline_at)
+    job = engine.validate(job)
+    assert (job.status, job.error_code, job.cost_usd) == ("failed", "generation_failed", FREE)
+    assert engine.absorbed(job) == engine.attempt(job).price_usd
     assert len(engine.submits()) == 1
-    engine.unbooked_usd = billed_usd(engine.simulator)
 
 
 def test_what_is_kept_waits_for_its_check_until_the_store_can_be_read(engine: Engine, store: Path) -> None:

@@ -10,6 +10,7 @@ from tests.journeys.test_first_job import BODY, SMALL
 from tests.stack import Stack
 
 _TIMEOUT_S = 30
+CANARY = "canary-of-flower"
 
 
 def test_flower_is_told_of_every_task_within_seconds(stack: Stack) -> None:
@@ -20,14 +21,18 @@ def test_flower_is_told_of_every_task_within_seconds(stack: Stack) -> None:
         listening = threading.Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
         listening.start()
         told.get(timeout=_TIMEOUT_S)  # a worker's heartbeat: from now on we hear everything
-        stack.client().post("/v1/jobs", json={**BODY, "params": SMALL, "cache": "off"}).raise_for_status()
+        asked = {**BODY, "prompt": f"a {CANARY}", "params": SMALL, "cache": "off"}
+        stack.client().post("/v1/jobs", json=asked).raise_for_status()
         names: dict[str, str] = {}
+        shown: list[str] = []
         done: set[str] = set()
         while not {"jobs.run", "jobs.validate"} <= done:
             event = told.get(timeout=_TIMEOUT_S)
+            shown.append(repr(event))
             if event["type"] == "task-received":
                 names[event["uuid"]] = event["name"]
             elif event["type"] == "task-succeeded" and event["uuid"] in names:
                 done.add(names[event["uuid"]])
         receiver.should_stop = True
         listening.join(timeout=_TIMEOUT_S)
+    assert [event for event in shown if CANARY in event or stack.key() in event] == []

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 from apps.core.telemetry.instruments import KNOWN, Instrument, Labels, Totals
@@ -38,15 +39,22 @@ def _series(instrument: Instrument, labels: Labels, values: list[float]) -> Iter
     if instrument.kind != "histogram":
         yield f"{name}{braces} {_number(values[0])}"
         return
-    comma, reached = "," if plain else "", 0.0
-    for bound, count in zip((*instrument.bounds, float("inf")), values[1:], strict=True):
+    reached, before = 0.0, f"{name}_bucket{{{plain}{',' if plain else ''}le="
+    for bound, count in zip(_bounds(instrument), values[1:], strict=True):
         reached += count
-        yield f'{name}_bucket{{{plain}{comma}le="{_number(bound)}"}} {_number(reached)}'
+        yield f"{before}{bound} {int(reached)}"
     yield f"{name}_sum{braces} {_number(values[0])}"
-    yield f"{name}_count{braces} {_number(reached)}"
+    yield f"{name}_count{braces} {int(reached)}"
+
+
+@cache
+def _bounds(instrument: Instrument) -> list[str]:
+    """How the buckets are called, the last one too."""
+    return [f'"{_number(bound)}"}}' for bound in (*instrument.bounds, float("inf"))]
 
 
 def _number(value: float) -> str:
+    value = float(value)
     if value == float("inf"):
         return "+Inf"
-    return str(int(value)) if value == int(value) else repr(value)
+    return str(int(value)) if value.is_integer() else repr(value)

@@ -5,7 +5,6 @@ since the last export would be lost, and each of many processes would have to be
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -61,7 +60,7 @@ class _Histogram(metrics.Histogram):
 
 
 def _keep(instrument: Instrument, attributes: Mapping[str, Any] | None, value: float) -> None:
-    _spool.add(Path(settings.METRICS_DIR), instrument, instruments.labelled(instrument, attributes), value)
+    _spool.add(settings.METRICS_DIR, instrument, instruments.labelled(instrument, attributes), value)
     exporter.ensure_running()
 
 

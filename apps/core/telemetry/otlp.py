@@ -75,7 +75,7 @@ def _point(
     """A start of 0: the sums began before anybody who could tell."""
     attributes = dict(zip(instrument.labels, labels, strict=True))
     if instrument.kind != "histogram":
-        return NumberDataPoint(attributes, 0, now, values[0])
+        return NumberDataPoint(attributes, 0, now, float(values[0]))
     counts = [int(count) for count in values[1:]]
     # Neither the least nor the greatest is kept: optional in the protocol, though the class asks for them.
     absent = cast(float, None)

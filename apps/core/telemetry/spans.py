@@ -19,6 +19,10 @@ from opentelemetry.trace import Status
 from apps.core.telemetry import tracing
 
 _LIBRARIES: Final = (DjangoInstrumentor, CeleryInstrumentor, PsycopgInstrumentor, HTTPXClientInstrumentor)
+# Who asks every few seconds how we do is no request of anybody.
+_OPTIONS: Final[dict[type, dict[str, str]]] = {
+    DjangoInstrumentor: {"excluded_urls": "healthz,readyz,metrics"}
+}
 # Whole addresses: what follows the question mark may be a token.
 _ADDRESSES: Final = frozenset({"http.url", "url.full", "http.target"})
 _LEFT_OUT: Final = frozenset(
@@ -53,7 +57,7 @@ def instrument(processor: SpanProcessor) -> TracerProvider:
     provider = TracerProvider(sampler=sampler, resource=resource)
     provider.add_span_processor(processor)
     for library in _LIBRARIES:
-        library().instrument(tracer_provider=provider)
+        library().instrument(tracer_provider=provider, **_OPTIONS.get(library, {}))
     tracing.use(provider.get_tracer("genplatform"))
     return provider
 

@@ -37,13 +37,13 @@ class Spool:
     """This process's own file, opened at the first observation. Safe in threads and across forks."""
 
     def __init__(self) -> None:
-        self._folder: Path | None = None
+        self._folder: Path | str | None = None
         self._file: _File | None = None
         self._lock = threading.Lock()
         self._forget()
         os.register_at_fork(after_in_child=self._forked)
 
-    def add(self, folder: Path, instrument: Instrument, labels: Labels, value: float) -> None:
+    def add(self, folder: Path | str, instrument: Instrument, labels: Labels, value: float) -> None:
         """One observation. A directory that can't be written costs the figures, never the work."""
         with self._lock:
             if folder != self._folder:
@@ -59,14 +59,14 @@ class Spool:
             if instrument.bounds:
                 numbers[at + 1 + bisect_left(instrument.bounds, value)] += 1
 
-    def _open(self, folder: Path, instrument: Instrument, labels: Labels) -> int:
+    def _open(self, folder: Path | str, instrument: Instrument, labels: Labels) -> int:
         """Where the series is kept; -1: nowhere."""
         if self._count.get(instrument.name, 0) >= MAX_SERIES:
             labels = (OTHER,) * len(labels)
             if (instrument.name, labels) in self._places:
                 return self._places[instrument.name, labels]
         try:
-            self._file = self._file or _File(folder)
+            self._file = self._file or _File(Path(folder))
             at = self._file.place(json.dumps([instrument.name, labels]), instrument.size)
         except OSError as error:
             at = -1
