@@ -24,7 +24,7 @@ class ViewThatDeclaresNothing:
 
 def asked(method: str, *scopes: str, view: Any = View) -> bool:
     request = Request(APIRequestFactory().generic(method, "/"))
-    tier = Limits("t", Decimal(1), 1, 1, 1, 1, False, frozenset())
+    tier = Limits("t", Decimal(1), 1, 1, 1, 1, 1, False, frozenset())
     ids = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     request.user = Caller(*ids, frozenset(scopes), "UTC", False, tier, None)  # type: ignore[assignment]  # DRF's stubs know Django's users only
     return HasScope().has_permission(request, view())

@@ -291,12 +291,12 @@ def test_redis_and_a_process_alone_decide_the_same(seed: int, monkeypatch: pytes
         at += timedelta(milliseconds=rng.choice([1, 50, 400, 3000, 20_000]))
         failing = rng.choice([0.05, 0.3, 1.0]) if step % 40 == 0 else failing
         token, now = f"t{step}", round(at.timestamp() * 1000)
-        few = {"ramp": rng.random() < 0.8, "wary": rng.random() < 0.8}
+        ramp, wary = rng.random() < 0.8, rng.random() < 0.8
         with clock.frozen(at):
             match rng.choices(["call", "late", "ping", "force"], [90, 10, 4, 1])[0]:
                 case "call":
-                    shared = breaker_store.admit([Wish(name, 30.0, **few)], token=token)
-                    own = breaker.admit(alone, token=token, now=now, lease_ms=30_000, **few)
+                    shared = breaker_store.admit([Wish(name, 30.0, ramp=ramp, wary=wary)], token=token)
+                    own = breaker.admit(alone, token=token, now=now, lease_ms=30_000, ramp=ramp, wary=wary)
                     if own:
                         assert shared == own
                         continue
