@@ -247,9 +247,9 @@ def settings_read() -> set[str]:
     return names
 
 
-# Lines of .run/demo.env, which are written and never read, and words of the servers' own.
+# What we set for a library, lines of .run/demo.env, which are written and never read, and words of the servers' own.
 NOT_SETTINGS = re.compile(
-    r"(GENPLATFORM_\w+|(ADMIN|FLOWER|SIMULATOR)_URL|ADMIN_USER|FLOWER_(USER|PASSWORD)|PG_VERSION|REDISCLI_AUTH)"
+    r"(OMP_NUM_THREADS|GENPLATFORM_\w+|(ADMIN|FLOWER|SIMULATOR)_URL|ADMIN_USER|FLOWER_(USER|PASSWORD)|PG_VERSION|REDISCLI_AUTH)"
 )
 
 
