@@ -25,11 +25,11 @@ from django.db import transaction
 from django.db.models import Avg, Count, F, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
-from apps.core import bell, clock, money, notify, rows
+from apps.core import bell, clock, ids, money, notify, rows
 from apps.core.ids import uuid7
 from apps.jobs import admission, gathering, leases, metrics, outcomes, reads, reuse, run, unknowns
 from apps.jobs.models import Attempt, Job, ProviderBatch
-from apps.jobs.states import AttemptStatus, BatchStatus, Billed
+from apps.jobs.states import AttemptStatus, BatchStatus, Billed, Priority
 from apps.providers import call, permits, registry
 from apps.providers.contract import BatchPending, BatchResults, GenerationRequest, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
@@ -46,6 +46,7 @@ _FORGETFUL_S = 60.0
 # Pieces of batch work begun in a second. Behind so many rings of interactive work it gets one place for each of them.
 _PIECES = 4
 _WEIGHT = 4
+_LATELY_S = 5.0
 # Asking about a batch is little work, mostly.
 _POLLS_PER_PIECE = 2
 # Of a job's lease: how long a batch is one poller's.
@@ -142,12 +143,16 @@ SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE batch_route = %(route)s AND d
 def ring_due() -> int:
     """Rings for what is full or has waited long enough, and for the batches to be asked about. Returns how many rings.
 
-    Four to one: batch work is begun when nothing interactive waits for a worker; while something does, for every four
-    rings that wait one piece of batch work joins them, so that it is slowed down and never starved.
+    Four to one: batch work is begun when nothing interactive waits for a worker, and a quarter as much of it while
+    interactive jobs come in, for they share the processors; while some wait, for every four rings one piece of batch
+    work joins them, so that it is slowed down and never starved.
     """
     waiting = bell.depth("io") or 0
     behind = waiting >= _WEIGHT
-    pieces = min(_PIECES, waiting // _WEIGHT) if behind else _PIECES - (bell.depth("io_batch") or 0)
+    if behind:
+        pieces = min(_PIECES, waiting // _WEIGHT)
+    else:
+        pieces = _PIECES // (_WEIGHT if _comes_in() else 1) - (bell.depth("io_batch") or 0)
     if pieces <= 0:
         return 0
     due = ProviderBatch.objects.filter(due_at__lte=clock.now()).order_by("due_at")
@@ -158,6 +163,12 @@ def ring_due() -> int:
     for route_id in flushed:
         bell.ring("jobs.flush", id=route_id, queue="io" if behind else "io_batch")
     return len(asked) + len(flushed)
+
+
+def _comes_in() -> bool:
+    """Whether somebody asked for something interactive in the last moments."""
+    since = ids.since(clock.now() - timedelta(seconds=_LATELY_S))
+    return Job.objects.filter(pk__gte=since, priority=Priority.INTERACTIVE).exists()
 
 
 def _to_flush(most: int) -> Iterator[uuid.UUID]:

@@ -142,11 +142,20 @@ def make(from_at: datetime, to_at: datetime) -> Report:
             found: list[tuple[Any, ...]] = cursor.fetchall()
             return found
 
-        paid = {name: (cost, saved) for name, cost, saved in rows(_MONEY)}
+        paid: dict[str, tuple[Decimal, Decimal]] = {name: (cost, saved) for name, cost, saved in rows(_MONEY)}
         nothing = (money.ZERO, money.ZERO)
         kinds = [
-            Kind(*counts, _times(every), _times(generated), *paid.get(counts[0], nothing))
-            for *counts, every, generated in rows(_JOBS)
+            Kind(
+                name,
+                jobs,
+                completed,
+                failed,
+                cached,
+                _times(every),
+                _times(generated),
+                *paid.get(name, nothing),
+            )
+            for name, jobs, completed, failed, cached, every, generated in rows(_JOBS)
         ]
         kinds.sort(key=lambda kind: (kind.name != ALL, kind.name))
         return Report(from_at, to_at, kinds, list(_features(rows)), rows(_ABSORBED)[0][0])

@@ -413,6 +413,16 @@ def test_one_piece_of_batch_work_joins_every_four_rings_that_wait(
     assert {job.status for job in drive(engine, jobs)} == {"completed"}
 
 
+def test_a_quarter_of_it_is_begun_while_interactive_jobs_come_in(engine: Engine, shop: Route) -> None:
+    jobs = submitted(engine, 3 * SIZE)
+    quick = engine.submit()
+    bells.clear("io")
+    assert batching.ring_due() == 1
+    engine.time.forward(60)
+    assert batching.ring_due() == 3
+    assert {job.status for job in drive(engine, [quick, *jobs])} == {"completed"}
+
+
 def test_what_was_rung_and_not_heard_waits_behind_nobody_the_next_time(
     engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
 ) -> None:

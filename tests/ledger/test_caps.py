@@ -171,6 +171,8 @@ def test_raising_a_hold_keeps_to_the_cap_of_one_job(user: User) -> None:
     assert refused.value.extra["current"] == "0.15"
 
 
+# Each purchase commits: within one transaction a row that is changed ever again gets slower with each change.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("charges", "total"),
     [(500, "0.02"), pytest.param(25_000, "1", marks=[pytest.mark.long, pytest.mark.timeout(1800)])],

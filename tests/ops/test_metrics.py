@@ -111,7 +111,7 @@ def test_only_a_known_network_or_who_has_the_token_may_read_it(
     assert (b"ledger_held_usd" in answer.content) == (status == 200)
 
 
-_OTHERS = [field.column for field in Job._meta.concrete_fields if field.column != "id"]
+_OTHERS = [field.column for field in Job._meta.concrete_fields if field.column and field.column != "id"]
 _MORE = f"""
 INSERT INTO jobs_job (id, {", ".join(_OTHERS)})
 SELECT gen_random_uuid(), {", ".join(_OTHERS)} FROM jobs_job, generate_series(1, %(count)s) WHERE id = %(like)s

@@ -148,6 +148,7 @@ def test_teams_that_use_a_model_are_told_when_its_quality_falls(bought: Route, n
 
 def test_the_team_of_who_spends_far_more_than_usual_is_told() -> None:
     spender = factories.user()
+    assert spender.team
     Endpoint.objects.create(team=spender.team, url="https://example.com/spend")
     Endpoint.objects.create(team=factories.team(), url="https://example.com/other")
     memory = Memory(severity="critical", value=12.5, usual=0.5, about=str(spender.pk))
