@@ -41,6 +41,6 @@ def test_a_batch_runs_by_itself_from_its_lines_to_its_results(stack: Stack) -> N
     # Some may have been made by another route than the one that was quoted, for less.
     costs = [Decimal(result["cost_usd"]) for result in results]
     assert (Decimal(batch["cost_usd"]), batch["held_usd"]) == (sum(costs), "0")
-    assert (all(costs[:COUNT]), costs[COUNT:]) == (True, [Decimal(0), Decimal(0)])
+    assert (all(costs[:COUNT]), costs[COUNT:]) == (True, [Decimal(0)] * 2)
     assert sum(costs) < Decimal(batch["estimated_cost_usd"])
     assert client.get(results[0]["outputs"][0]["url"]).content
