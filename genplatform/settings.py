@@ -56,6 +56,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "apps.core.telemetry.logs.of_one_request",
     "django.middleware.security.SecurityMiddleware",
     # In development Django serves static files from where they are (genplatform/urls.py).
     *([] if DEBUG else ["whitenoise.middleware.WhiteNoiseMiddleware"]),

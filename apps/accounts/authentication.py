@@ -7,6 +7,7 @@ from rest_framework.request import Request
 
 from apps.accounts import caller, keys
 from apps.core.errors import NotAuthenticated
+from apps.core.telemetry import logs
 
 CHALLENGE = 'Bearer realm="genplatform"'
 
@@ -25,6 +26,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         if header is None:
             return None
         found = _caller(header)
+        logs.about(team_id=found.team_id)
         return found, found.key_id
 
     def authenticate_header(self, request: Request) -> str:

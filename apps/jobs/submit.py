@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from apps.accounts.caller import Caller
 from apps.core import clock, http, rows
 from apps.core.errors import DomainError, InvalidRequest
-from apps.core.telemetry import tracing
+from apps.core.telemetry import logs, tracing
 from apps.jobs import capacity, gathering, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
@@ -51,6 +51,7 @@ def submit(
         return earlier, True
     job.traceparent = traceparent
     tracing.note(job_id=str(job.pk), team_id=str(job.team_id))
+    logs.about(job_id=job.pk)
     try:
         _take_turns(job, caller, planned)
     except IntegrityError:

@@ -22,7 +22,7 @@ from apps.catalog import snapshot
 from apps.core import clock, inputs, notify
 from apps.core.errors import InvalidRequest, NotFound
 from apps.core.schemas import problems
-from apps.core.telemetry import tracing
+from apps.core.telemetry import logs, tracing
 from apps.jobs import (
     cached,
     cancel,
@@ -209,6 +209,7 @@ def _accepted(job: Job, *, replayed: bool) -> HttpResponse:
 
 def _job(request: Request, job_id: uuid.UUID) -> Job:
     """The caller's job; anybody else's does not exist here."""
+    logs.about(job_id=job_id)
     job = reads.of_user(job_id, caller.required(request).user_id)
     if job is None:
         raise NotFound("There is no such job.")

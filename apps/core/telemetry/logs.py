@@ -1,8 +1,11 @@
-"""What is taken out of log lines before they are written."""
+"""What log lines say of whom and what they are about, and what is taken out of them before they are written."""
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final
+
+import structlog
+from django.http import HttpRequest, HttpResponse
 
 # Postgres quotes the whole row that a constraint refused, over as many lines as its texts have.
 _DETAIL: Final = re.compile(
@@ -17,3 +20,20 @@ def without_rows(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
         if isinstance(text, str) and "DETAIL:" in text:
             event[name] = _DETAIL.sub("DETAIL: left out\n", text)
     return event
+
+
+def about(**ids: Any) -> None:
+    """Every line of the rest of this request says so."""
+    structlog.contextvars.bind_contextvars(**{name: str(value) for name, value in ids.items()})
+
+
+def of_one_request(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware, the outermost: a thread serves many, and what was said of one is not said of the next."""
+
+    def handle(request: HttpRequest) -> HttpResponse:
+        structlog.contextvars.clear_contextvars()
+        return get_response(request)
+
+    return handle
