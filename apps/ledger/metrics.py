@@ -1,7 +1,7 @@
 """What is measured of money, from rows."""
 
 from apps.core import clock, rows
-from apps.core.telemetry.instruments import Totals, of_rows
+from apps.core.telemetry.instruments import Totals, of_rows, readings
 
 HELD = of_rows("gauge", "ledger.held.usd", "Held for purchases that go on", unit="{USD}")
 SPENT = of_rows("gauge", "ledger.spent.usd", "Spent by all teams in their months that go on", unit="{USD}")
@@ -19,4 +19,4 @@ SELECT COALESCE(sum(p.spent_usd), 0) FROM accounts_team t CROSS JOIN LATERAL (
 def totals() -> Totals:
     """USD held and spent now."""
     [(held,)], [(spent,)] = rows.select(_HELD, {}), rows.select(_SPENT, {"now": clock.now()})
-    return {(HELD.name, ()): [float(held)], (SPENT.name, ()): [float(spent)]}
+    return readings({HELD: held, SPENT: spent})

@@ -47,6 +47,8 @@ def test_a_job_is_accepted_with_its_model_estimate_and_addresses(pro: Someone) -
         "saved_usd": "0",
         "outputs": [],
         "error": None,
+        "batch_id": None,
+        "custom_id": None,
         "metadata": {"order": "7"},
         "started_at": None,
         "finished_at": None,

@@ -242,13 +242,13 @@ def test_the_alternatives_are_named_with_their_cost_for_this_request(pro: Someon
     }
 
 
-def test_a_batch_is_promised_no_discount_while_nothing_is_batched(pro: Someone) -> None:
+def test_a_batch_is_promised_its_discount(pro: Someone) -> None:
     Price.objects.create(
         route=route(), version=2, unit="image", unit_price_usd=Decimal("0.005"), batch_discount=Decimal("0.5")
     )
     snapshot.forget()
     answer = estimate(pro, priority="batch")
-    assert (answer["breakdown"]["discount"], answer["estimated_cost_usd"]) == ("0", "0.005")
+    assert (answer["breakdown"]["discount"], answer["estimated_cost_usd"]) == ("0.5", "0.0025")
 
 
 # --- What a job may cost ----------------------------------------------------------------------

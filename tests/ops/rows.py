@@ -13,6 +13,7 @@ from django_celery_results.models import TaskResult
 from apps.accounts import keys
 from apps.accounts.models import ApiKey, Team, Tier, User
 from apps.artifacts.models import Artifact
+from apps.batches.models import Batch
 from apps.caching.models import CachedResult, SemanticMatch, Tombstone
 from apps.catalog.models import GenerationModel, Price, Route
 from apps.core import clock
@@ -202,6 +203,13 @@ def _cached(i: int) -> None:
     )
 
 
+def _batch(i: int) -> None:
+    user = factories.user()
+    Batch.objects.create(
+        team=user.team, user=user, total=9, completed=i % 9, expires_at=clock.now() + timedelta(days=1)
+    )
+
+
 def _baseline(i: int) -> Baseline:
     return Baseline.objects.create(
         metric="error_rate", model=f"model-{i}", provider="wavespeed", seen_at=clock.now(), severity="critical",
@@ -247,6 +255,7 @@ make: dict[type[Model], Callable[[int], Any]] = {
         waited_s=1.5,
         due_at=clock.now(),
     ),
+    Batch: _batch,
     Budget: lambda i: Budget.objects.create(user=factories.user(), limit_usd=Decimal(5)),
     BudgetPeriod: job,
     TeamBudget: lambda i: TeamBudget.objects.create(team=factories.team(), limit_usd=Decimal(5)),

@@ -6,6 +6,7 @@ answers for the whole deployment (`of_rows`): jobs, money, queues.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import repeat
 from typing import Final, Literal, TypeAlias
 
@@ -86,6 +87,11 @@ def labelled(instrument: Instrument, attributes: Mapping[str, object] | None) ->
     """The values in the instrument's order; of a label that is not given the empty one."""
     given = attributes or {}
     return tuple([str(given.get(label, "")) for label in instrument.labels])
+
+
+def readings(gauges: Mapping[Instrument, Decimal]) -> Totals:
+    """Of gauges without labels. Money is a float from here on: nobody pays by a metric."""
+    return {(gauge.name, ()): [float(value)] for gauge, value in gauges.items()}
 
 
 def add(into: Totals, counted: Totals) -> None:
