@@ -205,6 +205,7 @@ def _cached(i: int) -> None:
 
 def _batch(i: int) -> None:
     user = factories.user()
+    assert user.team
     Batch.objects.create(
         team=user.team, user=user, total=9, completed=i % 9, expires_at=clock.now() + timedelta(days=1)
     )
