@@ -30,8 +30,9 @@ UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
       AND (rung_at IS NULL OR rung_at <= %(unheard_before)s OR rung_at < lease_expires_at)
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 RETURNING id, priority = 'batch' AND old.rung_at IS NULL,
-    cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s AND EXISTS (
-    SELECT 1 FROM jobs_attempt a WHERE a.job_id = jobs_job.id AND a.status = 'submitted')
+    -- Whose lease ran out is for `run`: its worker died, and crashes are counted.
+    lease_expires_at IS NULL AND cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s
+    AND EXISTS (SELECT 1 FROM jobs_attempt a WHERE a.job_id = jobs_job.id AND a.status = 'submitted')
 """
 
 

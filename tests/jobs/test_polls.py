@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -98,3 +99,18 @@ def test_the_sweep_rings_once_for_fifty_and_for_new_work_as_ever(
     assert rung == {"jobs.poll_many": 1, "jobs.run": 1}
     bells.clear("io")
     give_up(engine, *jobs, fresh)
+
+
+def test_jobs_of_a_worker_that_died_while_it_asked_go_their_usual_way(
+    engine: Engine, django_capture_on_commit_callbacks: Any
+) -> None:
+    jobs = under_way(engine, 12)
+    assert len(polls._take()) == 12
+    engine.time.forward(settings.JOB_LEASE_S + sweep.RING_AGAIN_S)
+    bells.clear("io")
+    with django_capture_on_commit_callbacks(execute=True):
+        assert sweep.due_jobs() == 12
+    rung = Counter(message.task for message in bells.waiting("io"))
+    assert rung == {"jobs.run": 12}
+    bells.clear("io")
+    give_up(engine, *jobs)

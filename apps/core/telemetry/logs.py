@@ -33,7 +33,9 @@ def of_one_request(
     """Middleware, the outermost: a thread serves many, and what was said of one is not said of the next."""
 
     def handle(request: HttpRequest) -> HttpResponse:
-        structlog.contextvars.clear_contextvars()
-        return get_response(request)
+        try:
+            return get_response(request)
+        finally:
+            structlog.contextvars.clear_contextvars()
 
     return handle
