@@ -11,7 +11,7 @@ from tests.stack import Stack
 pytestmark = pytest.mark.timeout(300)
 
 # A worker that is back finishes within this, the leases of the dead one included.
-RECOVERY_S = 15
+RECOVERY_S = 40
 # A job whose webhook is lost is asked for after this at the latest.
 LONGEST_POLL_S = 30
 # One second at the stack's time scale.

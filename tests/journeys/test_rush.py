@@ -56,7 +56,10 @@ def test_64_clients_and_a_budget_for_20(stack: Stack) -> None:
     crowd.end(within_s=30)
     crowd.all_completed_once()
     budget: dict[str, Any] = client.get("/v1/budget").json()
-    assert (Decimal(budget["spent_usd"]), Decimal(budget["held_usd"])) == (limit, Decimal(0))
+    # Some may have been made by a cheaper route than the one that was held for.
+    [(cost,)] = stack.sql("SELECT sum(cost_usd) FROM jobs_job WHERE id = ANY(%s::uuid[])", crowd.ids)
+    assert (Decimal(budget["spent_usd"]), Decimal(budget["held_usd"])) == (cost, Decimal(0))
+    assert 0 < cost <= limit
 
 
 def test_50_posts_with_one_idempotency_key_are_one_job(stack: Stack) -> None:
