@@ -22,8 +22,9 @@ demo: $(BIN)/.local ## Run one job through the whole platform, then stop (under 
 up: $(BIN)/.local ## Run the whole platform until Ctrl-C; keeps its data in .run/
 	@$(BIN)/python manage.py up
 
+# In the order of their folders: the few long tests of chaos would else come last, on one core.
 test: $(BIN)/.dev ## Run the tests on their own Postgres and Redis (ARGS="-k name" narrows)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(BIN)/.dev ## Format, lint, types, layers, migrations, deployment settings, known vulnerabilities
 	$(BIN)/ruff format --check .
