@@ -32,20 +32,24 @@ class QueueFull(DomainError):
     code, status, title, retryable = "queue_full", 429, "Too many of your jobs are open", True
 
 
-def check(caller: Caller, priority: str, *, expected_s: float) -> None:
-    """Raises QueueFull if the job just inserted is one too many. To be called after the budget was reserved, in the
-    same transaction: that lock makes a user's submissions take turns, so the count is exact.
+def must_count(caller: Caller, priority: str) -> bool:
+    """Whether the limit could be reached by now, as far as this process knows: then `check` is to be called.
 
     Jobs are submitted no faster than the rate limit lets requests in. So after a count that leaves room, nothing is
     counted until that many could have come: most submissions cost no statement here.
+    """
+    now, roomy_until = clock.now(), _roomy_until.get((caller.user_id, priority))
+    return roomy_until is None or not now < roomy_until <= now + timedelta(seconds=_TRUSTED_S)
+
+
+def check(caller: Caller, priority: str, *, expected_s: float) -> None:
+    """Raises QueueFull if the job just inserted is one too many. To be called after the budget was reserved, in the
+    same transaction: that lock makes a user's submissions take turns, so the count is exact.
 
     `expected_s`: how long such a job usually takes; with the tier's places it says when the next one ends.
     """
     now, limit = clock.now(), caller.tier.max_open_jobs
     name = (caller.user_id, priority)
-    roomy_until = _roomy_until.get(name)
-    if roomy_until and now < roomy_until <= now + timedelta(seconds=_TRUSTED_S):
-        return
     count = _open(*name, limit + 1)
     if count > limit:
         raise QueueFull(

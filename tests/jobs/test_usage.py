@@ -2,12 +2,14 @@
 
 from decimal import Decimal
 
+from apps.jobs import tally
 from apps.ledger.models import UsageRecord
 from tests import factories
 from tests.jobs.engine import SMALL, Engine
 
 
 def recorded() -> list[tuple[str, str, bool, Decimal, Decimal]]:
+    tally.all_of_them()
     found = UsageRecord.objects.order_by("id")
     return list(found.values_list("model", "provider", "cached", "cost_usd", "saved_usd"))
 
