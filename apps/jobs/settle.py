@@ -1,4 +1,5 @@
-"""The only place where a job ends: one transaction moves the job, the money, the cache and the webhook together.
+"""The only place where a job ends: one transaction moves the job, the money, the cache and the webhook together. What
+the cache answers ends as it is accepted (`accept`).
 
 Lock order: job, budget, the rest. Every verb is fenced: it answers False, and changes nothing, if the caller no
 longer holds the job.

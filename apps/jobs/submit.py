@@ -135,8 +135,8 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
 
     One statement, as a rule; a transaction where more has to hold with it.
     """
-    must_count = capacity.must_count(caller, job.priority)
-    with transaction.atomic(durable=True) if must_count or settle.would_announce(job) else nullcontext():
+    announces, must_count = settle.would_announce(job), capacity.must_count(caller, job.priority)
+    with transaction.atomic(durable=True) if announces or must_count else nullcontext():
         if _answer_from_cache(job):
             rows.insert(job)
         else:
