@@ -138,12 +138,15 @@ def _insert(job: Job, caller: Caller, planned: Plan) -> None:
     announces, must_count = settle.would_announce(job), capacity.must_count(caller, job.priority)
     with transaction.atomic(durable=True) if announces or must_count else nullcontext():
         if _answer_from_cache(job):
-            rows.insert(job)
+            with rows.alone():
+                rows.insert(job)
         else:
             accept.accept(job, caller, planned, may_reuse=_may_reuse(job) and not job.idempotency_key)
         if job.is_cached:
-            if settle.wanted(job):
+            if announces:
                 settle.announce_to(job)
+            if must_count:
+                capacity.learn(caller, job.priority)
             return
         if must_count:
             capacity.check(caller, job.priority, expected_s=planned.model.expected_s_p50)
