@@ -15,6 +15,7 @@ from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.states import Flight, JobStatus
 from apps.ledger import holds, periods, posting
+from apps.ledger.models import Scope
 
 # How a job differs from what was asked for when it ends as it is accepted.
 _ANSWERED = {
@@ -96,7 +97,7 @@ def _values(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> dict
 
 
 def _open_periods_or_refuse(caps: Sequence[Sequence[Any]], caller: Caller, values: dict[str, Any]) -> None:
-    if len(caps) == len(periods.Scope.values):
+    if len(caps) == len(Scope.values):
         raise posting.refusal(caps, requested=values["held"], job=values["job"])
     periods.open_current(user_id=caller.user_id, timezone=caller.timezone, at=values["now"])
 

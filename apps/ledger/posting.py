@@ -147,8 +147,8 @@ def taking_for(purchase: str, *effects: str) -> str:
     """The WITH of a statement that takes money for what it stores itself, before any period is locked.
 
     `purchase`: expressions that may read `room` (a row if every cap has room, as far as is seen without a lock) and
-    end with `purchase`: a row if there is something to take money for. What is told is the caller's to add: from
-    `seen`, the caps as they were, and `warned`, as `thresholds` and `refusal` take them.
+    end with `purchase`: a row if there is something to take money for. What is told is the caller's to add: the
+    columns `CAP` of `seen`, for `refusal`, and the ids in `warned`, for `warn`.
     """
     locked = _LOCKED.format(only_if="EXISTS (SELECT 1 FROM purchase)")
     return "WITH " + ",".join(

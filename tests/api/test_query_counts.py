@@ -15,6 +15,7 @@ from apps.catalog import snapshot
 from apps.core import clock
 from apps.jobs.models import Job
 from apps.validation import policy
+from tests import factories
 from tests.factories import Someone, body
 
 Work = Callable[[str], Job]
@@ -90,6 +91,15 @@ def test_a_cached_hit(warm: Someone, work: Work) -> None:
     policy.forget()
     with at_most(CACHED + CALLER + CATALOG + POLICY):
         assert warm.api.post("/v1/jobs", body(), format="json").status_code == 200
+
+
+def test_a_user_who_only_gets_cached_answers(warm: Someone, work: Work) -> None:
+    """Counted once, as whoever buys: not at each answer."""
+    work(warm.api.post("/v1/jobs", body(), format="json").json()["id"])
+    member = factories.someone(team=warm.user.team)
+    assert member.api.post("/v1/jobs", body(), format="json").status_code == 200
+    with at_most(CACHED):
+        assert member.api.post("/v1/jobs", body(), format="json").status_code == 200
 
 
 def test_reading_a_job(warm: Someone, work: Work) -> None:
