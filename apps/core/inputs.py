@@ -36,7 +36,8 @@ class JsonAccept(DefaultContentNegotiation):
         accept, query = (request.META.get(name, "") for name in ("HTTP_ACCEPT", "QUERY_STRING"))
         if accept in ("", "*/*", "application/json") and not query:
             return renderers[0], renderers[0].media_type
-        return super().select_renderer(request, renderers, format_suffix)
+        weighed: tuple[BaseRenderer, str] = super().select_renderer(request, renderers, format_suffix)
+        return weighed
 
 
 class AnyAccept(DefaultContentNegotiation):
