@@ -14,7 +14,7 @@ from apps.batches import cancel, roll_up, sweep
 from apps.batches.models import Batch, Tally
 from apps.batches.schemas import BatchDetail, BatchPage, ItemResult
 from apps.core import clock
-from apps.jobs import batching, leases
+from apps.jobs import flush, leases
 from apps.jobs import cancel as job_cancel
 from apps.jobs.models import Job
 from apps.ledger import many
@@ -43,7 +43,7 @@ def begin(someone: Someone, count: int, query: str = f"callback_url={HOOK}", **c
 def running(jobs: list[Job]) -> list[Job]:
     """The jobs, gathered long enough: their provider has no batches, so that each is run by itself."""
     for route_id in {job.batch_route for job in jobs if job.batch_route}:
-        batching.flush(route_id)
+        flush.flush(route_id)
     return jobs
 
 
