@@ -88,6 +88,10 @@ class Batch(models.Model):
         return str(self.id)
 
     @property
+    def has_ended(self) -> bool:
+        return self.status not in OPEN
+
+    @property
     def ended(self) -> int:
         """Items that have ended."""
         return self.completed + self.failed + self.canceled + self.expired
