@@ -102,9 +102,7 @@ def close(
         provider_batch=batch, status=AttemptStatus.UNKNOWN
     ):
         unknowns.known(attempt, billed(attempt))
-    if Attempt.objects.filter(
-        provider_batch=batch, status__in=(AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
-    ).exists():
+    if provider_batches.is_wanted(batch):
         provider_batches.ask_again(batch)
         return
     rows.execute(_SAVED, {"batch": batch.pk})

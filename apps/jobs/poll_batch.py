@@ -41,11 +41,25 @@ def poll(batch_id: uuid.UUID) -> None:
             provider_batches.ask_again(batch, error.retry_after_s or provider_batches.LOOK_AGAIN_S)
         return
     if isinstance(answer, BatchPending):
+        if answer.cancelable and not provider_batches.is_wanted(batch):
+            _cancel(batch, Ticket.from_json(batch.ticket))
         pause_s = min(_MAX_POLL_S, provider_batches.FIRST_POLL_S * _POLL_GROWTH ** min(batch.polls, 30))
         provider_batches.ask_again(batch, pause_s, provider_status=answer.status, done=answer.done)
         return
     with closing(answer):
         hand_out.results(batch, answer)
+
+
+def _cancel(batch: ProviderBatch, ticket: Ticket) -> None:
+    """All of its jobs were canceled, or their time is over. That it was done is the provider's to remember: after a
+    worker died here the next answer tells whether it is still to be done. What was made all the same is settled at the
+    batch's end, as for any order that was left there (`hand_out.close`)."""
+    try:
+        stopped = call.cancel_batch(batch.provider, ticket)
+    except ProviderError as error:
+        log.warning("batch.cancel_failed", batch=str(batch.pk), provider=batch.provider, kind=error.kind)
+    else:
+        log.info("batch.canceled", batch=str(batch.pk), provider=batch.provider, stopped=stopped)
 
 
 def _look_up(batch: ProviderBatch) -> None:

@@ -12,7 +12,7 @@ from django.db.models import F, QuerySet
 
 from apps.core import clock, rows
 from apps.jobs.models import Attempt, ProviderBatch
-from apps.jobs.states import BatchStatus
+from apps.jobs.states import AttemptStatus, BatchStatus
 from apps.providers.contract import Ticket
 
 LOOK_AGAIN_S = 5.0
@@ -85,6 +85,12 @@ def ask_again(batch: ProviderBatch, later_s: float = LOOK_AGAIN_S, **news: Any) 
     """Gives the batch back. `news`: columns that changed."""
     again_at = clock.now() + timedelta(seconds=later_s)
     ProviderBatch.objects.filter(pk=batch.pk, due_at__isnull=False).update(due_at=again_at, **news)
+
+
+def is_wanted(batch: ProviderBatch) -> bool:
+    """Whether a job still waits for one of its orders."""
+    waiting = (AttemptStatus.STARTED, AttemptStatus.SUBMITTED)
+    return Attempt.objects.filter(provider_batch=batch, status__in=waiting).exists()
 
 
 def end(batch: ProviderBatch, status: BatchStatus, *, error: str = "") -> None:

@@ -48,7 +48,7 @@ def test_many_that_end_together_are_one_message_that_wakes_each() -> None:
         wait_until(first.is_set)
         for event in (first, last, other):
             event.clear()
-        with client().pubsub() as heard:
+        with client().pubsub() as heard:  # type: ignore[no-untyped-call]  # redis-py
             heard.subscribe(notify.CHANNEL)
             notify.all_ended(ended)
             notify.changed(uuid.uuid4())

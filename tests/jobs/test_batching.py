@@ -232,6 +232,69 @@ def test_a_job_whose_time_is_over_fails_and_the_platform_pays_what_comes_later(
     assert job.deadline_at - job.created_at == timedelta(seconds=settings.BATCH_DEADLINE_S)
 
 
+def in_one_batch(engine: Engine, *prompts: str) -> tuple[list[Job], ProviderBatch]:
+    """Jobs whose orders the provider makes one after the other, the first of them being made."""
+    engine.simulator.settings(batch_at_once=1, time_scale=1.0)
+    jobs = [engine.submit(prompt, priority="batch") for prompt in prompts]
+    assert jobs[0].batch_route
+    batch = sent(Route.objects.get(pk=jobs[0].batch_route))
+    wait_until(engine.submits)
+    return jobs, batch
+
+
+def cancels(engine: Engine) -> int:
+    """How often the provider was asked to cancel something."""
+    asked: int = engine.simulator.summary()["calls"]["cancel"]
+    return asked
+
+
+def test_a_batch_that_no_job_waits_for_any_more_is_canceled_at_its_provider_once(
+    engine: Engine, shop: Route, settings: Any
+) -> None:
+    """What was made by then is paid for by the user who canceled, and by the platform where time was over."""
+    (made, other), batch = in_one_batch(engine, "a fox [time:3]", "an owl [time:3]")
+    engine.cancel(made)
+    assert engine.run(made).status == "canceled"
+    polled(engine, batch)
+    assert cancels(engine) == 0, "one still waits"
+    engine.time.set(other.deadline_at)
+    assert engine.run(other).error_code == "deadline_exceeded"
+    polled(engine, batch)
+    polled(engine, batch)
+    assert (batch.provider_status, cancels(engine)) == ("cancelling", 1)
+    ended(engine, batch)
+    assert (engine.fresh(made).cost_usd, engine.attempt(made).billed) == (TOGETHER, "yes")
+    assert (engine.hold(other), engine.attempt(other).billed) == ("released", "no")
+    assert engine.absorbed(other) == 0
+    assert len(orders(engine)) == 1
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_worker_that_dies_canceling_a_batch_has_it_canceled_once(
+    engine: Engine, shop: Route, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    [job], batch = in_one_batch(engine, "a fox [time:3]")
+    engine.cancel(job)
+    engine.run(job)
+    real = call.cancel_batch
+
+    def dying(provider: str, ticket: Ticket) -> bool:
+        monkeypatch.setattr(call, "cancel_batch", real)
+        if reached:
+            real(provider, ticket)
+        raise Killed
+
+    monkeypatch.setattr(call, "cancel_batch", dying)
+    with pytest.raises(Killed):
+        polled(engine, batch)
+    assert cancels(engine) == int(reached)
+    polled(engine, batch)
+    polled(engine, batch)
+    assert (batch.provider_status, cancels(engine)) == ("cancelling", 1)
+    ended(engine, batch)
+    assert engine.fresh(job).cost_usd == TOGETHER
+
+
 # --- Accidents --------------------------------------------------------------------------------
 
 
