@@ -18,6 +18,7 @@ from apps.batches.models import Batch
 from apps.core import inputs, notify, parsers
 from apps.core.errors import InvalidRequest, MalformedRequest, NotFound
 from apps.core.schemas import problems
+from apps.core.telemetry import tracing
 from apps.jobs.views import idempotency_key
 
 READ, WRITE = ApiKey.Scope.JOBS_READ.value, ApiKey.Scope.JOBS_WRITE.value
@@ -49,9 +50,12 @@ class Batches(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency_key(request)
+        traceparent = tracing.of_request(request.headers.get("traceparent"))
         with upload.received(request._request) as received:
             options = _options({**request.query_params.dict(), **received.fields})
-            batch, replayed = intake.accept(caller.required(request), received, options, key=key)
+            batch, replayed = intake.accept(
+                caller.required(request), received, options, key=key, traceparent=traceparent
+            )
         return _accepted(batch, replayed=replayed)
 
     @extend_schema(

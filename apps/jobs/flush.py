@@ -89,7 +89,8 @@ def flush(route_id: uuid.UUID) -> None:
 
 def _is_to_be_bought(job: Job) -> bool:
     """The first steps of a run. If not, the job was given back or ended."""
-    return bool(job.past) or (not reuse.answers(job) and run.may_be_bought(job))
+    with leases.step("flush", job):
+        return bool(job.past) or (not reuse.answers(job) and run.may_be_bought(job))
 
 
 def _order(jobs: Sequence[Job], route: dict[str, Any], *, room: int) -> None:
