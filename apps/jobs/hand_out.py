@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import structlog
+from django.db import transaction
 
 from apps.core import rows
-from apps.jobs import leases, outcomes, provider_batches, reads, run, unknowns
+from apps.jobs import leases, metrics, outcomes, provider_batches, reads, run, tally, unknowns
 from apps.jobs.models import Attempt, Job, ProviderBatch
 from apps.jobs.states import AttemptStatus, BatchStatus, Billed
 from apps.providers.contract import BatchResults
@@ -42,6 +43,7 @@ UPDATE jobs_providerbatch b SET saved_usd = COALESCE((
     WHERE a.provider_batch_id = b.id AND a.billed = 'yes'
       AND route ->> 'route_id' = a.route_id::text AND route ? 'single_usd'), 0)
 WHERE b.id = %(batch)s
+RETURNING saved_usd
 """
 
 
@@ -105,5 +107,8 @@ def close(
     if provider_batches.is_wanted(batch):
         provider_batches.ask_again(batch)
         return
-    rows.execute(_SAVED, {"batch": batch.pk})
-    provider_batches.end(batch, status, error=error)
+    with transaction.atomic(durable=True):
+        if provider_batches.end(batch, status, error=error):
+            [(saved_usd,)] = rows.select(_SAVED, {"batch": batch.pk})
+            of_provider = (tally.known_provider(batch.provider),)
+            tally.add({(metrics.BATCH_SAVED.name, of_provider): [float(saved_usd)]})

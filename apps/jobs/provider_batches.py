@@ -93,8 +93,9 @@ def is_wanted(batch: ProviderBatch) -> bool:
     return Attempt.objects.filter(provider_batch=batch, status__in=waiting).exists()
 
 
-def end(batch: ProviderBatch, status: BatchStatus, *, error: str = "") -> None:
-    """Nobody is asked about it any more."""
-    ProviderBatch.objects.filter(pk=batch.pk, due_at__isnull=False).update(
+def end(batch: ProviderBatch, status: BatchStatus, *, error: str = "") -> bool:
+    """Nobody is asked about it any more. False: it had ended before."""
+    ended = ProviderBatch.objects.filter(pk=batch.pk, due_at__isnull=False).update(
         status=status, due_at=None, ended_at=clock.now(), error_kind=error
     )
+    return bool(ended)

@@ -12,7 +12,19 @@ import pytest
 from apps.catalog import snapshot
 from apps.catalog.models import Price, Route
 from apps.core import bell
-from apps.jobs import flush, hand_out, leases, pacing, poll_batch, provider_batches, run, sweep, validate
+from apps.jobs import (
+    flush,
+    hand_out,
+    leases,
+    metrics,
+    pacing,
+    poll_batch,
+    provider_batches,
+    run,
+    sweep,
+    tally,
+    validate,
+)
 from apps.jobs.models import Job, ProviderBatch
 from apps.ledger.models import Hold
 from apps.providers import call, permits, registry
@@ -128,6 +140,8 @@ def test_a_full_batch_is_one_order_whose_results_are_charged_one_by_one(engine: 
     assert orders == {str(engine.attempt(job).pk): 1 for job in done}
     batch.refresh_from_db()
     assert batch.saved_usd == SIZE * (SINGLE - TOGETHER)
+    poll_batch.poll(batch.pk)
+    assert tally.totals()[metrics.BATCH_SAVED.name, ("openai",)] == [float(batch.saved_usd)]
     engine.cancel(jobs[-1])
     assert engine.run(jobs[-1]).status == "canceled"
 
