@@ -113,7 +113,7 @@ def test_the_trace_of_a_batch_shows_the_hops_of_its_items(
         for job in jobs:
             rung("jobs.validate", job.pk)
         sweep.sweep()
-        rung("webhooks.deliver", Delivery.objects.get(event__subject_id=jobs[0].batch_id).pk)
+        rung("webhooks.deliver", Delivery.objects.get(event__subject_id=answer.json()["id"]).pk)
         passed_on = customer.wait_for(1)[0].headers["traceparent"]
     assert names(exported) >= {
         "POST v1/batches", "job.flush", "job.batch", "fetch", "job.validate", "settle", "webhook.deliver",
