@@ -1,8 +1,8 @@
-"""Connections for asking providers what became of their work: kept, and cheap enough for hundreds of questions a
-second.
+"""Connections to providers: kept, and cheap enough for hundreds of exchanges a second.
 
-The standard library's client takes a quarter of the CPU time of httpx for the same exchange. Orders go by httpx; what
-is asked here may be asked again, so a connection that turns out to be dead costs nothing but the next poll.
+The standard library's client takes a quarter of the CPU time of httpx for the same exchange. It sends what it is given
+once: a connection that turns out to be dead after the first byte was sent is the caller's doubt (`LOST`), never a
+reason to send again. One that fails before is `Unsent`.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import select
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
@@ -22,21 +22,19 @@ import httpx
 
 _KEPT_S = 30.0
 _KEPT = 100
+_CHUNK = 65_536
+_WITH_BODY = frozenset({"POST", "PUT"})
 
-# What goes wrong once the question may have been read; before, it is an `Unsent`.
+# What goes wrong once the request may have been read; before, it is an `Unsent`.
 LOST = (OSError, http.client.HTTPException)
 
 
 class Unsent(Exception):
-    """No connection was made. Names the error's class, which tells no secrets."""
+    """No connection was made, or there is no such request. Names the error's class, which tells no secrets."""
 
 
-class Reply(NamedTuple):
-    """`headers` by lower-case name. `body` holds at most one byte more than was allowed."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+class TooLarge(Exception):
+    """The answer's body is longer than was allowed."""
 
 
 class _Kept(NamedTuple):
@@ -58,25 +56,36 @@ class _Target(NamedTuple):
 _idle: dict[tuple[bool, str, int | None], list[_Kept]] = defaultdict(list)
 
 
-def get(
-    url: str, *, headers: Mapping[str, str], max_bytes: int, connect_s: float, wait_s: float, ends_at: float
-) -> Reply:
-    """Any status is a reply. `wait_s`: for each piece; `ends_at`: on the monotonic clock, for the whole.
+def exchange(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None = None,
+    take: Callable[[bytes], object],
+    max_bytes: int,
+    connect_s: float,
+    wait_s: float,
+    ends_at: float,
+) -> tuple[int, dict[str, str]]:
+    """The status, any of which is an answer, and the headers by lower-case name; `take` is given the body in pieces.
 
-    Raises Unsent, TimeoutError at `ends_at`, or one of LOST.
+    `wait_s`: for each piece; `ends_at`: on the monotonic clock, for the whole. Raises Unsent, TooLarge, TimeoutError at
+    `ends_at`, or another one of LOST.
     """
     where = _target(url)
     connection = _take(where, connect_s)
     whole = False
     try:
         connection.sock.settimeout(wait_s)
-        connection.request("GET", where.path, headers=dict(headers))
-        response = connection.getresponse()
-        with response:
-            body = _read(response, max_bytes, ends_at)
+        _send(connection, method, where.path, headers, content)
+        with connection.getresponse() as response:
+            if response.status < http.client.OK:
+                # A word before the answer (103 Early Hints). The answer itself is not to be had from this client.
+                raise http.client.BadStatusLine(str(response.status))
+            _read(response, max_bytes, ends_at, take)
             whole = (response.isclosed() or response.length == 0) and not response.will_close
-        told = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status, told, body)
+        return response.status, {name.lower(): value for name, value in response.headers.items()}
     finally:
         if whole:
             _keep(where, connection)
@@ -91,17 +100,42 @@ def forget() -> None:
             kept.pop().connection.close()
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int, ends_at: float) -> bytes:
-    body = bytearray()
-    while piece := response.read1(max_bytes + 1 - len(body)):
-        body += piece
-        if len(body) > max_bytes:
-            return bytes(body)
+def _send(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+) -> None:
+    """Raises Unsent for what can't be written as a request: nothing leaves before its headers are complete."""
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if content is not None or method in _WITH_BODY:
+            connection.putheader("content-length", str(len(content or b"")))
+    except (ValueError, http.client.HTTPException) as error:
+        raise Unsent(type(error).__name__) from error
+    # Who refuses early may close before all is read: the answer is there all the same.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.endheaders()
+        for start in range(0, len(content or b""), _CHUNK):
+            connection.send((content or b"")[start : start + _CHUNK])
+
+
+def _read(
+    response: http.client.HTTPResponse, max_bytes: int, ends_at: float, take: Callable[[bytes], object]
+) -> None:
+    read = 0
+    while piece := response.read1(_CHUNK):
+        take(piece)
+        read += len(piece)
+        if read > max_bytes:
+            raise TooLarge
         if time.monotonic() > ends_at:
             raise TimeoutError("the answer took too long to read")
     if response.length:
-        raise http.client.IncompleteRead(bytes(body), response.length)
-    return bytes(body)
+        raise http.client.IncompleteRead(b"", response.length)
 
 
 def _take(where: _Target, connect_s: float) -> http.client.HTTPConnection:
@@ -115,6 +149,8 @@ def _take(where: _Target, connect_s: float) -> http.client.HTTPConnection:
                 return one.connection
             one.connection.close()
     made = _made(where, connect_s)
+    # Never by itself, in the middle of a request.
+    made.auto_open = 0
     try:
         made.connect()
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -138,7 +174,7 @@ def _keep(where: _Target, connection: http.client.HTTPConnection) -> None:
 
 
 def _is_quiet(connection: http.client.HTTPConnection) -> bool:
-    """What has something to say before it was asked has been closed by the other side."""
+    """What has something to say before it was asked anything has been closed by the other side."""
     waiting = select.poll()
     waiting.register(connection.sock, select.POLLIN)
     return not waiting.poll(0)
@@ -159,7 +195,7 @@ def _target(url: str) -> _Target:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """The same certificates as for orders; nothing from the environment."""
+    """httpx's certificates; nothing from the environment."""
     return httpx.create_ssl_context(trust_env=False)
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from apps.providers import http, signatures
+from apps.providers import signatures
 from tests.fakes import simulator as fake
 from tests.fakes.receiver import Receiver
 
@@ -19,14 +19,9 @@ def odd_provider() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def impatient(settings: Any) -> Iterator[None]:
+def impatient(settings: Any) -> None:
     """A client that waits 0.2 s for an answer."""
     settings.PROVIDER_READ_TIMEOUT_S = settings.PROVIDER_RESULT_TIMEOUT_S = 0.2
-    http.client().close()
-    http.client.cache_clear()
-    yield
-    http.client().close()
-    http.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)

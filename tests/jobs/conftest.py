@@ -10,7 +10,6 @@ import pytest
 from apps.accounts import caller
 from apps.catalog import snapshot, sync
 from apps.ops import reconcile
-from apps.providers import http
 from tests.fakes import simulator as fake
 from tests.fakes.receiver import Receiver
 from tests.jobs.engine import Engine, Time, billed_usd, booked_usd
@@ -60,11 +59,6 @@ def engine(
 
 
 @pytest.fixture
-def impatient(settings: Any) -> Iterator[None]:
+def impatient(settings: Any) -> None:
     """Provider calls that wait 0.3 s for an answer."""
     settings.PROVIDER_READ_TIMEOUT_S = 0.3
-    http.client().close()
-    http.client.cache_clear()
-    yield
-    http.client().close()
-    http.client.cache_clear()

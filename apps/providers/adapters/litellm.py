@@ -40,7 +40,16 @@ _KINDS: Final = {
 }
 _QUOTA = ("insufficient_quota", "billing_hard_limit", "exceeded your current quota")
 # By name too: httpx's, or those of the copy of it that newer `openai` packages bring.
-_UNSENT: Final = frozenset(kind.__name__ for kind in http.UNSENT)
+_UNSENT: Final = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "UnsupportedProtocol",
+        "LocalProtocolError",
+        "ProxyError",
+    }
+)
 _NETWORK: Final = frozenset({"TransportError", "APIConnectionError"})
 
 

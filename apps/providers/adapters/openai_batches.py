@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, BinaryIO, Final
 
-import httpx
-
 from apps.providers import answers, http
 from apps.providers.contract import BatchPending, BatchResults, GenerationRequest, Output, Result, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
@@ -191,7 +189,7 @@ class Lines:
             raise ProviderError(ErrorKind.GENERATION_FAILED, _said(line.get("error")))
         answer = http.Answer(
             int(response.get("status_code") or 0),
-            httpx.Headers(),
+            {},
             json.dumps(response.get("body")).encode(),
         )
         if answer.status != 200:

@@ -20,6 +20,9 @@ MEDIA_TYPES: Final = frozenset(
         "audio/flac",
     }
 )
+# Of the box that holds all manifests, in the clear in every format (C2PA 2.1, 11.1): what lacks it needs no
+# reading, which costs half of signing.
+_LABEL: Final = b"c2pa"
 _MANIFEST: Final = {
     "claim_generator_info": [{"name": "genplatform", "version": "1"}],
     "assertions": [
@@ -56,6 +59,8 @@ def sign(content: bytes, media_type: str) -> bytes:
 
 def state(content: bytes, media_type: str) -> str:
     """`valid`: signed, unchanged, and made by a model as it says; else why not."""
+    if _LABEL not in content:
+        return "without credentials"
     import c2pa
 
     try:
