@@ -6,16 +6,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import IntegrityError
-
 from apps.accounts.caller import Caller
 from apps.core import rows
 from apps.jobs import cached
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.states import Flight, JobStatus
-from apps.ledger import holds, periods, posting
-from apps.ledger.models import Scope
+from apps.ledger import holds
 
 # How a job differs from what was asked for when it ends as it is accepted.
 _ANSWERED = {
@@ -35,11 +32,6 @@ _RETURNED = tuple(_ANSWERED)
 _NOTHING = (
     "SELECT NULL::jsonb AS outputs, NULL::numeric AS cost_usd, NULL::uuid AS source_id, NULL AS tier LIMIT 0"
 )
-_STATEMENT = """{reserving}
-SELECT {returned}, ARRAY(SELECT id FROM warned), {cap}
-FROM (SELECT 1) one LEFT JOIN accepted ON true LEFT JOIN seen ON accepted.id IS NULL
-ORDER BY seen.scope DESC
-"""
 
 
 def _statement(lookup: str) -> str:
@@ -54,8 +46,7 @@ def _statement(lookup: str) -> str:
         RETURNING id, {", ".join(_RETURNED)}
     ), purchase AS MATERIALIZED (SELECT id FROM accepted WHERE cached_from IS NULL)
     """  # noqa: S608 - only our own constants are interpolated
-    returned = ", ".join(f"accepted.{name}" for name in ("id", *_RETURNED))
-    return _STATEMENT.format(reserving=holds.reserving(purchase), returned=returned, cap=posting.CAP)
+    return holds.reserving(purchase, table="accepted", returned=("id", *_RETURNED))
 
 
 _BUY, _REUSE_OR_BUY = _statement(_NOTHING), _statement(cached.LOOKUP)
@@ -67,20 +58,8 @@ def accept(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> None:
     Raises BudgetExceeded, or IntegrityError for a job that another one excludes.
     """
     values = _values(job, caller, planned, may_reuse=may_reuse)
-    while True:
-        try:
-            with rows.alone():
-                told = rows.select(_REUSE_OR_BUY if may_reuse else _BUY, values)
-        except IntegrityError as error:
-            if holds.lost_room(error):
-                continue
-            raise
-        accepted, warnings = told[0][: 1 + len(_RETURNED)], told[0][1 + len(_RETURNED)]
-        if accepted[0]:
-            break
-        _open_periods_or_refuse([row[-5:] for row in told], caller, values)
-    _take_over(job, accepted[1:])
-    posting.warn(warnings)
+    _, *decided = holds.store(_REUSE_OR_BUY if may_reuse else _BUY, values, timezone=caller.timezone)
+    _take_over(job, decided)
 
 
 def _values(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> dict[str, Any]:
@@ -94,12 +73,6 @@ def _values(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> dict
         ),
         **rows.values(job),
     }
-
-
-def _open_periods_or_refuse(caps: Sequence[Sequence[Any]], caller: Caller, values: dict[str, Any]) -> None:
-    if len(caps) == len(Scope.values):
-        raise posting.refusal(caps, requested=values["held"], job=values["job"])
-    periods.open_current(user_id=caller.user_id, timezone=caller.timezone, at=values["now"])
 
 
 def _take_over(job: Job, stored: Sequence[Any]) -> None:

@@ -4,6 +4,7 @@ Every verb joins the caller's transaction. Lock order: hold, then its periods.
 """
 
 import uuid
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import IntegrityError
 from apps.core import clock, money, rows
 from apps.core.ids import uuid7
 from apps.ledger import periods, posting
-from apps.ledger.models import Entry, Hold
+from apps.ledger.models import Entry, Hold, Scope
 from apps.ledger.posting import BudgetExceeded as BudgetExceeded
 
 
@@ -20,14 +21,14 @@ class HoldResolved(Exception):
     """The hold was captured or released before: a caller lost its fence."""
 
 
+_CAP_COLUMNS = len(posting.CAP.split(","))
 _INTO_HOLD = """
 INSERT INTO ledger_hold (id, reference, period_id, day_period_id, team_period_id, amount_usd, captured_usd,
                          refunded_usd, state, price_id, created_at)
 SELECT %(hold_id)s, %(reference)s, period_id, day_period_id, team_period_id, %(held)s,
        0, 0, 'held', %(price_id)s, %(now)s
 """
-_RESERVE = posting.taking(f"hold AS ({_INTO_HOLD} FROM admitted)", periods=posting.CURRENT)
-# What is stored without room has no period to be held in: the constraint refuses all of it (`lost_room`).
+# What is stored without room has no period to be held in: the constraint refuses all of it (`_lost_room`).
 _HOLD_FOR = f"hold AS ({_INTO_HOLD} FROM purchase LEFT JOIN admitted ON true)"
 _LOCK = """
 hold AS MATERIALIZED (
@@ -85,6 +86,25 @@ WHERE h.reference = %(reference)s
 """  # noqa: S608
 
 
+def reserving(purchase: str, *, table: str, returned: Sequence[str]) -> str:
+    """A statement that stores something and reserves for it, for `store`.
+
+    `purchase`: what it stores and takes money for, see posting.taking_for; in `table`, one of those expressions, is the
+    row that was stored, if any: its columns `returned` are told, the first of them never NULL.
+    """
+    return f"""
+        {posting.taking_for(purchase, _HOLD_FOR)}
+        SELECT {", ".join(f"{table}.{name}" for name in returned)}, ARRAY(SELECT id FROM warned), {posting.CAP}
+        FROM (SELECT 1) one LEFT JOIN {table} ON true LEFT JOIN seen ON {table}.{returned[0]} IS NULL
+        ORDER BY seen.scope DESC
+    """  # noqa: S608 - only our own constants are interpolated
+
+
+_RESERVE = reserving(
+    "purchase AS MATERIALIZED (SELECT true AS stored FROM room)", table="purchase", returned=["stored"]
+)
+
+
 def reserve(
     *, user_id: uuid.UUID, timezone: str, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID
 ) -> None:
@@ -94,20 +114,13 @@ def reserve(
     (M1), or the amount the cap of one job.
     """
     values = asked(user_id=user_id, reference=reference, amount_usd=amount_usd, price_id=price_id)
-    if not posting.take(_RESERVE, values):
-        periods.open_current(user_id=user_id, timezone=timezone, at=values["now"])
-        posting.take(_RESERVE, values)
-
-
-def reserving(purchase: str) -> str:
-    """The WITH of a statement that reserves for what it stores itself: `purchase`, see posting.taking_for."""
-    return posting.taking_for(purchase, _HOLD_FOR)
+    store(_RESERVE, values, timezone=timezone)
 
 
 def asked(
     *, user_id: uuid.UUID, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID
 ) -> dict[str, Any]:
-    """The parameters of such a statement."""
+    """The parameters of a statement of `reserving`, to which it adds its own."""
     amount = money.amount(amount_usd)
     return posting.given(
         {
@@ -123,8 +136,32 @@ def asked(
     )
 
 
-def lost_room(error: IntegrityError) -> bool:
-    """Whether such a statement was refused because somebody took the room that it had seen. Another try sees that."""
+def store(statement: str, values: dict[str, Any], *, timezone: str) -> Sequence[Any]:
+    """Runs a statement of `reserving`, and again where somebody took the room that it had seen. Returns the columns of
+    what it stored.
+
+    Raises BudgetExceeded, or IntegrityError for what may not be stored; then nothing was.
+    """
+    while True:
+        try:
+            with rows.alone():
+                told = rows.select(statement, values)
+        except IntegrityError as error:
+            if _lost_room(error):
+                continue
+            raise
+        *stored, warnings = told[0][:-_CAP_COLUMNS]
+        if stored[0]:
+            posting.warn(warnings)
+            return stored
+        caps = [row[-_CAP_COLUMNS:] for row in told]
+        if len(caps) == len(Scope.values):
+            raise posting.refusal(caps, requested=values["held"], job=values["job"])
+        periods.open_current(user_id=values["user_id"], timezone=timezone, at=values["now"])
+
+
+def _lost_room(error: IntegrityError) -> bool:
+    """Whether the hold had no period to be in: somebody took the room. Another try sees that."""
     diagnosis = getattr(error.__cause__, "diag", None)
     return (getattr(diagnosis, "table_name", None), getattr(diagnosis, "column_name", None)) == (
         Hold._meta.db_table,
