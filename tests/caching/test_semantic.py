@@ -37,7 +37,11 @@ OTHER = [
     ("London in 1920", "London in 2020", "numbers"),
     # Exchanged, and reworded as well: no frame of words is left to compare.
     ("a woman watches while a man holds a bat", "a woman holds a bat while a man watches", "exchanged"),
-    ("a person sits on a block and a statue is on a bench", "a person is on a bench and a statue sits on a block", "exchanged"),
+    (
+        "a person sits on a block and a statue is on a bench",
+        "a person is on a bench and a statue sits on a block",
+        "exchanged",
+    ),
     ("some meat on a plate and donuts in a box", "some meat in a box and donuts on a plate", "exchanged"),
     ("two pots on top of a stove", "two pots with a stove on top of them", "roles"),
 ]

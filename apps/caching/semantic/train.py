@@ -166,7 +166,9 @@ def card(data: Sequence[Pair], others: Sequence[Pair], digest: str) -> dict[str,
             kind: f"{served[(same, kind)]} of {count}" for (same, kind), count in sorted(total.items())
         },
         "served_with_kind_held_out": without_each_kind(data, at),
-        "served_of_reworded_negatives": {kind: f"{wrong[kind]} of {count}" for kind, count in sorted(of.items())},
+        "served_of_reworded_negatives": {
+            kind: f"{wrong[kind]} of {count}" for kind, count in sorted(of.items())
+        },
     }
 
 
