@@ -19,6 +19,7 @@ SAME = [
     ("a red sports car on the road", "a red sports automobile on the road"),
     ("A black cat is sitting in a bathroom sink.", "The black cat is inside the bathroom sink."),
     ("Two women have stopped to pet the sheep.", "To pet the sheep, the two women have stopped."),
+    ("a small table with a lamp on it", "A lamp is on a small table."),
 ]
 OTHER = [
     ("a red car", "a blue car", "lost"),
@@ -34,6 +35,15 @@ OTHER = [
     ("a cat on a chair", "cats on a chair", "plurals"),
     ("a fox in the snow", "a cartoon of a fox in the snow", "lost"),
     ("London in 1920", "London in 2020", "numbers"),
+    # Exchanged, and reworded as well: no frame of words is left to compare.
+    ("a woman watches while a man holds a bat", "a woman holds a bat while a man watches", "exchanged"),
+    (
+        "a person sits on a block and a statue is on a bench",
+        "a person is on a bench and a statue sits on a block",
+        "exchanged",
+    ),
+    ("some meat on a plate and donuts in a box", "some meat in a box and donuts on a plate", "exchanged"),
+    ("two pots on top of a stove", "two pots with a stove on top of them", "roles"),
 ]
 
 
@@ -72,6 +82,22 @@ def test_one_wrong_verdict_switches_a_kind_of_difference_off_and_right_ones_on_a
     assert verdicts.upper_bound(1, prior + 170) <= 0.01
     # The upper end of Wilson's interval for 1 of 10 (Newcombe, 1998, method 3, gives 0.0179 to 0.4042).
     assert verdicts.upper_bound(1, 10) == pytest.approx(0.4042, abs=1e-4)
+
+
+def test_hard_negatives_are_reworded_by_the_paraphrases_of_their_prompt() -> None:
+    from apps.caching.semantic import train
+
+    rows = [
+        {"prompt_a": one, "prompt_b": other, "label": label, "kind": kind, "source": "SugarCrepe++/swap_obj"}
+        for one, other, label, kind in [
+            ("a dog chases a cat", "a cat is chased by a dog", "1", "pos_human"),
+            ("a dog chases a cat", "a cat chases a dog", "0", "neg_swap_obj"),
+            ("a red car", "a blue car", "0", "neg_color_replace"),
+        ]
+    ]
+    (found,) = train.reworded(rows)
+    assert (found["prompt_a"], found["prompt_b"]) == ("a cat is chased by a dog", "a cat chases a dog")
+    assert (found["label"], found["kind"]) == ("0", "neg_swap_obj")
 
 
 # --- Embedders --------------------------------------------------------------------------------

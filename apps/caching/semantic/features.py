@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from apps.caching.semantic.reading import Connector, Reading, Token, read, words_of_lists
 
@@ -79,7 +79,7 @@ def between(a: Reading, b: Reading, cosine: float) -> dict[str, float]:
         "replaced_relations": float(replaced),
         "weak_relations": float(weak),
         "verbs_changed": float(sum(token.role == "verb" for token in [*lost_a, *lost_b])),
-        "exchanged": float(_exchanged(a, b, crossings)),
+        "exchanged": float(_exchanged(a, b, crossings) or (inversions > 0 and _traded(a, b))),
         "doubled": float(moved and _doubled(a, b, inversions)),
         "bindings": float(_bindings(a, b) if moved else 0),
         "roles": float(_roles(a, b) + _roles(b, a) if moved or related else 0),
@@ -268,6 +268,25 @@ def _exchanged(a: Reading, b: Reading, inversions: float) -> bool:
     """The same frame with its words in other places: `scissors with pens` and `pens with scissors`."""
     frame = _frame(a)
     return inversions > 0 and frame == _frame(b) and not set(frame) <= _EVEN
+
+
+def _traded(a: Reading, b: Reading) -> bool:
+    """Two relations or verbs whose left sides changed places, however they are worded: `a woman watches while a man
+    holds a bat` and `a woman holds a bat while a man watches`. Seen by what stands next to each, and so also where the
+    frames differ."""
+    alike = [
+        (one, other)
+        for one in a.connectors
+        for other in b.connectors
+        if _way(one.token, other.token) in ("same", "either") and _meet(one.right, other.right)
+    ]
+    return any(
+        one is not two
+        and other is not twin
+        and bool(one.nearest & twin.nearest and two.nearest & other.nearest)
+        and not (one.nearest & other.nearest or two.nearest & twin.nearest or one.nearest & two.nearest)
+        for (one, other), (two, twin) in combinations(alike, 2)
+    )
 
 
 def _doubled(a: Reading, b: Reading, inversions: float) -> bool:

@@ -342,7 +342,14 @@ def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
             left, _ = _after(tokens, heads, end)
         before = [place for place in heads if start <= place < index]
         nearest = _numbered(tokens[place] for place in _joined(tokens, before)) if before else left
+        if token.role == "relation" and _points_back(tokens[index + 1 : index + 2]) and left - nearest:
+            # `a table with a lamp on it`: what stands next to it is on what came before.
+            left, right = nearest, left - nearest
         yield Connector(token, left, right, nearest)
+
+
+def _points_back(after: Sequence[Token]) -> bool:
+    return any(token.text in ("it", "them", "him", "her") for token in after)
 
 
 def _by(tokens: Sequence[Token], start: int) -> int:
