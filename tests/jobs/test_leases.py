@@ -373,3 +373,20 @@ def test_an_attempt_that_is_closed_stays_closed(engine: Engine) -> None:
     attempts.unknown(attempt, message="?")
     assert rows(job) == before
     assert attempt.status == AttemptStatus.ACCEPTED
+
+
+def test_an_earlier_status_heard_late_takes_nothing_back(engine: Engine, settings: Any) -> None:
+    """A provider whose answers go back and forth: who was slow heard "generating", the heir had the result."""
+    job = engine.run(engine.submit("[fault:regress] slow [time:1]"))
+    engine.due(job)
+    zombie, stale = claimed(job), engine.attempt(job)
+    engine.time.forward(settings.JOB_LEASE_S)
+    engine.provider_done()
+    job = engine.run(job)
+    while engine.statuses(job) == ["submitted"]:
+        job = engine.run(engine.due(job))
+    told = Pending(Ticket.from_json(stale.ticket or ""), "generating", 0.2)
+    attempts.pending(zombie, stale, told, next_at=clock.now())
+    attempt = engine.attempt(job)
+    assert (attempt.status, attempt.progress) == ("fetched", None)
+    assert engine.finish(job).status == "completed"

@@ -1,8 +1,10 @@
 """Many jobs under way: asked for together, with one claim and one write, and each ends as it would alone."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -10,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.core import clock
 from apps.jobs import leases, polls, sweep
 from apps.jobs.models import Attempt, Job
+from tests.concurrency.workers import at_once
 from tests.jobs import bells
 from tests.jobs.engine import Engine
 
@@ -113,4 +116,40 @@ def test_jobs_of_a_worker_that_died_while_it_asked_go_their_usual_way(
     rung = Counter(message.task for message in bells.waiting("io"))
     assert rung == {"jobs.run": 12}
     bells.clear("io")
+    give_up(engine, *jobs)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_poll_that_is_throttled_is_repeated_no_sooner_than_asked(engine: Engine, together: bool) -> None:
+    """WaveSpeed asks for 3 s, the interval is still shorter."""
+    job = engine.run(engine.submit("[fault:poll-429=1] slow [time:6000]"))
+    engine.due(job)
+    if together:
+        polls.some()
+    else:
+        engine.run(job)
+    job = engine.fresh(job)
+    assert job.due_at == clock.now() + timedelta(seconds=3)
+    give_up(engine, job)
+
+
+def test_who_lost_the_jobs_it_asked_for_does_not_give_them_back(engine: Engine) -> None:
+    [job] = under_way(engine, 1)
+    taken = polls._take()
+    news = [row for each in taken if (row := polls._look(each))]
+    engine.time.forward(settings.JOB_LEASE_S)
+    heir = leases.claim(job.pk)
+    assert heir
+    polls._give_back(taken, news)
+    assert engine.fresh(job).lease_expires_at == heir.lease_expires_at
+    leases.leave(heir, next_at=clock.now())
+    give_up(engine, job)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_at_once_ask_for_each_job_once(engine: Engine) -> None:
+    jobs = under_way(engine, 12)
+    taken = at_once([polls._take] * 8)
+    assert Counter(job.pk for each in taken for job in each) == dict.fromkeys((job.pk for job in jobs), 1)
+    engine.time.forward(settings.JOB_LEASE_S)
     give_up(engine, *jobs)
