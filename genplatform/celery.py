@@ -3,13 +3,27 @@
 import os
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery, Task, bootsteps
 from celery.schedules import schedule
 from celery.worker.consumer.events import Events
 
+from apps.core.telemetry import logs
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "genplatform.settings")
 
-app = Celery("genplatform")
+
+class DiscreetTask(Task[..., Any]):
+    """Its errors are kept with its result and shown in Flower, so they quote no row of the database."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.run(*args, **kwargs)
+        except Exception as error:
+            logs.strip_rows(error)
+            raise
+
+
+app = Celery("genplatform", task_cls=DiscreetTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 

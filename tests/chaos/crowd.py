@@ -88,9 +88,7 @@ class Crowd:
         submits = provider_ledger(self.stack)["submits"]
         if taken:
             submits = [row for row in submits if row["outcome"] == "accepted"]
-        per_job = Counter(
-            job_of[row["idempotency_key"]] for row in submits if row["idempotency_key"] in job_of
-        )
+        per_job = Counter(job_of[attempt] for row in submits if (attempt := _attempt_of(row)) in job_of)
         return Counter(per_job[job_id] for job_id in self.ids)
 
     def errors(self) -> Counter[str]:
@@ -140,6 +138,11 @@ class Crowd:
                 if sample.name == "generation_requests_total":
                     counted[sample.labels["status"]] += int(sample.value)
         assert counted == dict(rows)
+
+
+def _attempt_of(submit: dict[str, Any]) -> str:
+    """The key of an order is its attempt's id; without a key (fal has none) it ends the webhook's address."""
+    return str(submit["idempotency_key"] or (submit["webhook_url"] or "").rpartition("/")[2])
 
 
 def provider_ledger(stack: Stack) -> dict[str, list[dict[str, Any]]]:

@@ -171,3 +171,19 @@ def test_a_logged_error_of_postgres_does_not_quote_the_row(engine: Engine) -> No
     assert CANARY not in line
     assert "IntegrityError" in line
     engine.finish(job)
+
+
+def test_what_is_kept_and_shown_of_a_failed_task_quotes_no_row(engine: Engine) -> None:
+    job = submit(engine, f"a {CANARY}")
+
+    @app.task
+    def breaks() -> None:
+        with transaction.atomic():
+            Job.objects.filter(pk=job.pk).update(status="nonsense")
+
+    failed = breaks.apply()
+    assert isinstance(failed.result, IntegrityError)
+    told = f"{failed.result!r} {failed.traceback}"
+    assert "violates check constraint" in told
+    assert CANARY not in told
+    engine.finish(job)

@@ -16,10 +16,20 @@ _DETAIL: Final = re.compile(
 def without_rows(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """For structlog, after the traceback was formatted: errors of Postgres without the values that they quote."""
     for name in ("exception", "event"):
-        text = event.get(name)
-        if isinstance(text, str) and "DETAIL:" in text:
-            event[name] = _DETAIL.sub("DETAIL: left out\n", text)
+        if isinstance(text := event.get(name), str):
+            event[name] = _without_detail(text)
     return event
+
+
+def strip_rows(error: BaseException | None) -> None:
+    """Takes the same out of an error and of those that it came of, before somebody else writes them down."""
+    while error:
+        error.args = tuple(_without_detail(arg) if isinstance(arg, str) else arg for arg in error.args)
+        error = error.__cause__ or error.__context__
+
+
+def _without_detail(text: str) -> str:
+    return _DETAIL.sub("DETAIL: left out\n", text) if "DETAIL:" in text else text
 
 
 def about(**ids: Any) -> None:
