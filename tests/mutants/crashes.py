@@ -118,9 +118,16 @@ MUTANTS = (
     Mutant(
         ("worker stopped and continued",),
         "apps/jobs/polls.py",
-        "WHERE j.id = n.job AND j.lease = n.lease AND j.status = 'running'",
-        "WHERE j.id = n.job AND j.status = 'running'",
-        ("tests/jobs/test_polls.py::test_who_lost_the_jobs_it_asked_for_does_not_give_them_back",),
+        "FROM notes n WHERE a.id = n.attempt AND a.status = 'submitted' AND n.is_news\n",
+        "FROM notes n WHERE a.id = n.attempt AND n.is_news\n",
+        ("tests/jobs/test_polls.py::test_an_answer_that_comes_late_takes_nothing_from_who_has_the_job_now",),
+    ),
+    Mutant(
+        ("worker killed: ticket saved",),
+        "apps/jobs/polls.py",
+        '"next_at": at + timedelta(seconds=run.MAX_POLL_S)',
+        '"next_at": at + timedelta(hours=1)',
+        ("tests/jobs/test_polls.py::test_jobs_of_a_worker_that_died_while_it_asked_are_asked_for_again",),
     ),
     Mutant(
         ("poison job",),
@@ -168,7 +175,7 @@ MUTANTS = (
     Mutant(
         ("provider dead for a while",),
         "apps/jobs/run.py",
-        "at = clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))",
+        "at = clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, MAX_POLL_S), not_before_s or 0.0))",
         "at = clock.now() + timedelta(seconds=1.0)",
         ("tests/jobs/test_happy_path.py::test_polls_become_rarer_up_to_the_longest_pause",),
     ),

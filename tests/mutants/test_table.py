@@ -7,7 +7,7 @@ import pytest
 
 from apps.simulator import faults
 from tests.mutants import crashes, provider_faults
-from tests.mutants.mutant import Mutant, source, names_in
+from tests.mutants.mutant import Mutant, names_in, source
 
 MUTANTS = (*provider_faults.MUTANTS, *crashes.MUTANTS)
 
