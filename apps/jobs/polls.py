@@ -7,12 +7,13 @@ is answered that there is more to do, makes the job due, and it goes its usual w
 """
 
 import json
+import math
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from apps.core import clock, notify, rows
@@ -56,13 +57,17 @@ _OF_ATTEMPT = (
 # The quote only of who was never asked for: it says how long such a job takes.
 _TAKE = f"""
 WITH due AS (
-    SELECT j.id, a.id AS attempt_id
+    SELECT j.id, a.id AS attempt_id, a.provider = ANY(%(listing)s) AS listed
     FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
     WHERE j.status = 'running' AND j.due_at <= %(now)s AND j.lease_expires_at IS NULL
       AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
     ORDER BY j.due_at LIMIT %(batch)s FOR UPDATE OF j SKIP LOCKED
 ), j AS (
-    UPDATE jobs_job SET due_at = %(next_at)s, rung_at = NULL FROM due WHERE jobs_job.id = due.id
+    UPDATE jobs_job SET rung_at = NULL, due_at = CASE WHEN due.listed
+        -- All at one time, one after the other as they were ordered: neighbours in the provider's list.
+        THEN %(listed_at)s + make_interval(secs => extract(epoch FROM created_at)::numeric %% 86400 / 100000)
+        ELSE %(next_at)s END
+    FROM due WHERE jobs_job.id = due.id
     RETURNING jobs_job.quote, {rows.columns(Job, "jobs_job", _OF_JOB)}
 ), a AS (
     UPDATE jobs_attempt SET polls = jobs_attempt.polls + 1 FROM due WHERE jobs_attempt.id = due.attempt_id
@@ -100,8 +105,21 @@ def some() -> int:
 
 def _take() -> list[Job]:
     at = clock.now()
-    found = rows.select(_TAKE, {"now": at, "next_at": at + timedelta(seconds=run.MAX_POLL_S), "batch": BATCH})
+    values = {
+        "now": at,
+        "batch": BATCH,
+        "next_at": at + timedelta(seconds=run.MAX_POLL_S),
+        "listing": [provider for provider in settings.PROVIDERS if call.lists(provider)],
+        "listed_at": _listed_at(at),
+    }
+    found = rows.select(_TAKE, values)
     return [_with_attempt(row) for row in found]
+
+
+def _listed_at(at: datetime) -> datetime:
+    """When providers that list their orders are next asked: twice a minute, not twice within a moment."""
+    soon = (at + timedelta(seconds=run.MAX_POLL_S / 2)).timestamp()
+    return datetime.fromtimestamp(math.ceil(soon / run.MAX_POLL_S) * run.MAX_POLL_S, UTC)
 
 
 def _with_attempt(row: tuple[Any, ...]) -> Job:
@@ -115,13 +133,11 @@ def _with_attempt(row: tuple[Any, ...]) -> Job:
 
 def _told_together(taken: Sequence[Job]) -> dict[uuid.UUID, Pending]:
     """Of the jobs whose provider can tell of many at once, those that it says are under way."""
-    at: defaultdict[str, dict[uuid.UUID, Ticket]] = defaultdict(dict)
-    for job in taken:
-        if call.lists(job.past[0].provider):
-            at[job.past[0].provider][job.pk] = _ticket(job.past[0])
     told: dict[uuid.UUID, Pending] = {}
-    for provider, tickets in at.items():
-        told |= _listed(provider, tickets)
+    for provider in {job.past[0].provider for job in taken}:
+        if call.lists(provider):
+            theirs = [job for job in taken if job.past[0].provider == provider]
+            told |= _listed(provider, {job.pk: _ticket(job.past[0]) for job in theirs})
     return told
 
 
@@ -167,9 +183,9 @@ def _note(job: Job, attempt: Attempt, told: Pending | None, later_s: float | Non
     """None if all is as it was, and the next question may wait for the time that was set when the job was taken."""
     known = attempt.provider_status, attempt.progress
     heard = (told.status, told.progress) if told else known
-    set_at = job.due_at or clock.now()
-    next_at = run.next_poll(job, attempt, later_s)
-    if next_at > set_at and (later_s or 0.0) <= run.MAX_POLL_S:
+    at = clock.now()
+    set_at, next_at = job.due_at or at, run.next_poll(job, attempt, later_s)
+    if next_at - at >= timedelta(seconds=run.MAX_POLL_S) and (later_s or 0.0) <= run.MAX_POLL_S:
         next_at = set_at
     if next_at == set_at and heard == known:
         return None

@@ -209,6 +209,22 @@ def test_a_hundred_under_way_are_asked_for_in_one_call(listing: Engine) -> None:
     give_up(listing, *jobs)
 
 
+def test_those_long_under_way_are_asked_for_at_one_time_in_the_order_they_came(listing: Engine) -> None:
+    """So that a page of the list is theirs, however many others there are."""
+    jobs = under_way(listing, 6)
+    Attempt.objects.update(polls=20)
+    for batch in (jobs[3:], jobs[:3]):
+        ids = [job.pk for job in batch]
+        Job.objects.filter(pk__in=ids).update(due_at=clock.now())
+        listing.time.forward(1)
+        assert polls.some() == 3
+    due = [due_at for job in jobs if (due_at := listing.fresh(job).due_at)]
+    assert due == sorted(due)
+    assert (max(due) - min(due)).total_seconds() < 1
+    assert 14 < (min(due) - clock.now()).total_seconds() < 46
+    give_up(listing, *jobs)
+
+
 def test_what_the_list_does_not_show_to_be_under_way_is_asked_for_by_itself(listing: Engine) -> None:
     jobs = under_way(listing, 6)
     [quick] = under_way(listing, 1, seconds=0.01)
@@ -219,6 +235,8 @@ def test_what_the_list_does_not_show_to_be_under_way_is_asked_for_by_itself(list
     assert listing.run(quick).status == "running"
     assert listing.validate(quick).status == "completed"
     give_up(listing, *jobs)
+    # The provider has forgotten this one as well.
+    listing.unbooked_usd = -listing.fresh(quick).cost_usd
 
 
 def test_a_list_that_fails_says_nothing_of_the_work(listing: Engine) -> None:
