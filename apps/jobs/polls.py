@@ -170,7 +170,7 @@ def _look(job: Job, told: Pending | None) -> dict[str, Any] | None:
         if isinstance(answer, Pending) and not hedging.is_due(job, attempt):
             return _note(job, attempt, answer, None)
     with leases.step("poll", job):
-        leases.nudge(job.pk)
+        leases.nudge(job.pk, rung=True)
         leases.ring(job.pk, can_wait=job.priority == Priority.BATCH)
     return None
 

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from apps.core import clock
-from apps.jobs import run
-from apps.jobs.models import Attempt
 from tests.jobs.engine import SMALL, Engine
 
 KINDS: list[tuple[dict[str, Any], int, str, str]] = [
@@ -68,15 +66,6 @@ def test_polls_become_rarer_up_to_the_longest_pause(engine: Engine) -> None:
     assert pauses[-1] == 30
     assert engine.attempt(job).polls == 14
     engine.finish(job)
-
-
-def test_a_job_asked_for_thousands_of_times_is_asked_for_again(engine: Engine) -> None:
-    """A day at twice a minute."""
-    job = engine.run(engine.submit("slow [time:1]"))
-    Attempt.objects.filter(job=job).update(polls=2880)
-    job = engine.run(engine.due(job))
-    assert job.due_at == clock.now() + timedelta(seconds=run.MAX_POLL_S)
-    assert engine.finish(job).status == "completed"
 
 
 def test_a_touch_before_it_is_due_does_nothing(engine: Engine) -> None:

@@ -173,6 +173,19 @@ def test_a_poll_that_is_throttled_is_repeated_no_sooner_than_asked(engine: Engin
     give_up(engine, job)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_job_asked_for_thousands_of_times_is_asked_for_again(engine: Engine, together: bool) -> None:
+    """A day at twice a minute."""
+    [job] = under_way(engine, 1)
+    Attempt.objects.filter(job=job).update(polls=2880)
+    if together:
+        polls.some()
+    else:
+        engine.run(job)
+    assert engine.fresh(job).due_at == clock.now() + timedelta(seconds=run.MAX_POLL_S)
+    give_up(engine, job)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_workers_at_once_ask_for_each_job_once(engine: Engine) -> None:
     jobs = under_way(engine, 12)
@@ -213,6 +226,7 @@ def test_those_long_under_way_are_asked_for_at_one_time_in_the_order_they_came(l
     """So that a page of the list is theirs, however many others there are."""
     jobs = under_way(listing, 6)
     Attempt.objects.update(polls=20)
+    Job.objects.update(due_at=clock.now() + timedelta(hours=1))
     for batch in (jobs[3:], jobs[:3]):
         ids = [job.pk for job in batch]
         Job.objects.filter(pk__in=ids).update(due_at=clock.now())
