@@ -31,7 +31,15 @@ class Process:
 
 def listed(environ: Mapping[str, str]) -> tuple[Process, ...]:
     """Every process of the platform, in the order they start, configured by `environ`."""
-    return (_simulator(environ), _web(environ), _io(environ), _cpu(environ), _beat(environ), _flower(environ))
+    return (
+        _simulator(environ),
+        _web(environ),
+        _io(environ),
+        _batch(environ),
+        _cpu(environ),
+        _beat(environ),
+        _flower(environ),
+    )
 
 
 def named(name: str, environ: Mapping[str, str]) -> Process:
@@ -77,9 +85,21 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 def _io(environ: Mapping[str, str]) -> Process:
     """Provider calls, downloads, deliveries and sweeps: many at once, all waiting for somebody else."""
-    pool = ("-Q", "control,io,io_batch", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
+    pool = ("-Q", "control,io", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
     return Process(
         "io", _worker("io", *pool), env={"DB_POOL_MAX": "15", **_ONE_THREAD}, ready_line=_WORKER_READY
+    )
+
+
+def _batch(environ: Mapping[str, str]) -> Process:
+    """The same for work of priority batch. In a process of its own, and a nicer one: whoever waits for an answer waits
+    for none of its threads, nor for the interpreter's lock, nor for the processor."""
+    pool = ("-Q", "io_batch", "-P", "threads", "-c", environ.get("BATCH_THREADS", "8"))
+    return Process(
+        "batch",
+        ("nice", "-n", "10", *_worker("batch", *pool)),
+        env={"DB_POOL_MAX": "10", **_ONE_THREAD},
+        ready_line=_WORKER_READY,
     )
 
 

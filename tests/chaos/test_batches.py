@@ -78,8 +78,8 @@ def test_every_item_is_made_once_though_workers_die_and_redis_forgets(shop: Stac
     for number, accident in enumerate(accidents, start=1):
         reached(crowd, count * number // (4 * len(accidents)))
         if accident == "kill":
-            shop.kill("io")
-            shop.restart("io")
+            shop.kill("batch")
+            shop.restart("batch")
         else:
             shop.redis.flushall()
     took_s = crowd.end(within_s=120 + count / 5)

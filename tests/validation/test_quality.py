@@ -73,6 +73,14 @@ def test_a_wholly_transparent_picture_shows_nothing(tmp_path: Path) -> None:
     assert of_picture(tmp_path / "a", image).passed
 
 
+def test_colours_of_one_brightness_are_something_to_see(tmp_path: Path) -> None:
+    corners = Image.frombytes("RGB", (2, 2), bytes([236, 60, 236, 40, 180, 134, 40, 180, 134, 236, 60, 236]))
+    picture = corners.resize((64, 64), Image.Resampling.BILINEAR)
+    low, high = picture.convert("L").getextrema()
+    assert high - low <= 2
+    assert of_picture(tmp_path / "a.png", picture).passed
+
+
 def by(standard: Standard, path: Path, image: Image.Image) -> output.Report:
     path.write_bytes(photos.png(image))
     return output.check(path, kind="image", media_type="image/png", requested={}, standard=standard)

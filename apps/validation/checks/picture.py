@@ -33,7 +33,11 @@ def measure(image: Any) -> dict[str, float]:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[1] == 0:
             return {"content": 0.0}
-    return measure_grey(numpy.asarray(image.convert("L")))
+    grey = numpy.asarray(image.convert("L"))
+    if _content(grey) < 1:
+        # Colours of one brightness are a picture too: the channel that shows most is looked at.
+        grey = max((grey, *map(numpy.asarray, image.convert("RGB").split())), key=_content)
+    return measure_grey(grey)
 
 
 def measure_grey(grey: "Grey") -> dict[str, float]:
