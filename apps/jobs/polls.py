@@ -40,7 +40,7 @@ SAYS_NOTHING = frozenset(
 _FEW = 5
 
 # What a look needs of each; the rest is most of what reading them would cost.
-_OF_JOB = ("id", "team_id", "priority", "due_at", "traceparent")
+_OF_JOB = ("id", "team_id", "priority", "traceparent")
 _OF_ATTEMPT = (
     "id",
     "job_id",
@@ -54,29 +54,29 @@ _OF_ATTEMPT = (
     "hedged",
     "submitted_at",
 )
-# The quote only of who was never asked for: it says how long such a job takes.
+# The quote only of who was never asked for: it says how long such a job takes. What a provider lists comes due at one
+# time, one after the other as it was ordered: neighbours in the list.
 _TAKE = f"""
 WITH due AS (
-    SELECT j.id, a.id AS attempt_id, a.provider = ANY(%(listing)s) AS listed
+    SELECT j.id AS job, a.id AS attempt,
+        CASE WHEN a.provider = ANY(%(listing)s)
+             THEN %(listed_at)s + make_interval(secs => extract(epoch FROM j.created_at)::numeric %% 86400 / 100000)
+             ELSE %(next_at)s END AS set_at,
+        CASE WHEN a.polls = 0 THEN j.quote END,
+        {rows.columns(Job, "j", _OF_JOB)}, {rows.columns(Attempt, "a", _OF_ATTEMPT)}
     FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
     WHERE j.status = 'running' AND j.due_at <= %(now)s AND j.lease_expires_at IS NULL
       AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
     ORDER BY j.due_at LIMIT %(batch)s FOR UPDATE OF j SKIP LOCKED
-), j AS (
-    UPDATE jobs_job SET rung_at = NULL, due_at = CASE WHEN due.listed
-        -- All at one time, one after the other as they were ordered: neighbours in the provider's list.
-        THEN %(listed_at)s + make_interval(secs => extract(epoch FROM created_at)::numeric %% 86400 / 100000)
-        ELSE %(next_at)s END
-    FROM due WHERE jobs_job.id = due.id
-    RETURNING jobs_job.quote, {rows.columns(Job, "jobs_job", _OF_JOB)}
-), a AS (
-    UPDATE jobs_attempt SET polls = jobs_attempt.polls + 1 FROM due WHERE jobs_attempt.id = due.attempt_id
-    RETURNING {rows.columns(Attempt, "old", _OF_ATTEMPT)}
+), put_off AS (
+    UPDATE jobs_job SET due_at = due.set_at, rung_at = NULL FROM due WHERE jobs_job.id = due.job
+), counted AS (
+    UPDATE jobs_attempt SET polls = jobs_attempt.polls + 1 FROM due WHERE jobs_attempt.id = due.attempt
 )
-SELECT {rows.columns(Job, "j", _OF_JOB)}, CASE WHEN a.polls = 0 THEN j.quote END,
-       {rows.columns(Attempt, "a", _OF_ATTEMPT)}
-FROM j JOIN a ON a.job_id = j.id
+SELECT * FROM due
 """  # noqa: S608 - only our own constants are interpolated
+# The columns before those of the job.
+_BEFORE = 4
 
 # Only the time that we set ourselves: whoever made the job due meanwhile, or holds it, knows better.
 _NOTE = """
@@ -123,11 +123,13 @@ def _listed_at(at: datetime) -> datetime:
 
 
 def _with_attempt(row: tuple[Any, ...]) -> Job:
-    own = len(_OF_JOB)
-    job = rows.make(Job, row[:own], _OF_JOB)
-    if row[own] is not None:
-        job.quote = json.loads(row[own])
-    job.past = [rows.make(Attempt, row[own + 1 :], _OF_ATTEMPT)]
+    _, _, set_at, quote = row[:_BEFORE]
+    own = _BEFORE + len(_OF_JOB)
+    job = rows.make(Job, row[_BEFORE:own], _OF_JOB)
+    job.due_at = set_at
+    if quote is not None:
+        job.quote = json.loads(quote)
+    job.past = [rows.make(Attempt, row[own:], _OF_ATTEMPT)]
     return job
 
 

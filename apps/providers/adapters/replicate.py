@@ -103,7 +103,7 @@ class Replicate:
         if newest is None:
             return {}
         # Whether the bound belongs to it, its documentation leaves open.
-        before = (newest + timedelta(seconds=1)).isoformat()
+        before = (newest + timedelta(milliseconds=1)).isoformat()
         url = f"{self.base_url}/v1/predictions?created_before={quote(before, safe='')}"
         answer = http.exchange("GET", url, headers=self._headers(), max_bytes=_MAX_LIST_BYTES)
         if answer.status != 200:
