@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apps.catalog.models import Route
@@ -187,11 +187,14 @@ def test_a_job_asked_for_thousands_of_times_is_asked_for_again(engine: Engine, t
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_workers_at_once_ask_for_each_job_once(engine: Engine) -> None:
-    jobs = under_way(engine, 12)
-    taken = at_once([polls._take] * 8)
-    assert Counter(job.pk for each in taken for job in each) == dict.fromkeys((job.pk for job in jobs), 1)
-    engine.time.forward(settings.JOB_LEASE_S)
+def test_what_another_worker_is_just_taking_is_passed_over(engine: Engine) -> None:
+    jobs = under_way(engine, 6)
+    theirs, rest = {job.pk for job in jobs[:3]}, {job.pk for job in jobs[3:]}
+    with transaction.atomic():
+        assert len(Job.objects.select_for_update().filter(pk__in=theirs)) == 3
+        [taken] = at_once([polls._take])
+    assert {job.pk for job in taken} == rest
+    engine.time.forward(60)
     give_up(engine, *jobs)
 
 
