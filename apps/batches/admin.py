@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -13,7 +12,7 @@ from django.utils.safestring import SafeString
 from apps.batches import cancel, documents
 from apps.batches.models import Batch, BatchStatus
 from apps.core import clock
-from apps.core.admin import HistoryAdmin, Since, badge, usd
+from apps.core.admin import HistoryAdmin, Since, badge, bar, usd
 
 _COLOURS: dict[str, str] = {
     BatchStatus.IN_PROGRESS: "info",
@@ -77,13 +76,12 @@ class BatchAdmin(HistoryAdmin):
     @admin.display(description="done")
     def done(self, batch: Batch) -> SafeString:
         """A bar: what ended well, and what ended otherwise."""
-        good, other = (100 * part / batch.total for part in (batch.completed, batch.ended - batch.completed))
-        bars: list[dict[str, Any]] = [
-            {"value": f"{good:.1f}", "title": "completed", "progress_class": "bg-green-600"},
-            {"value": f"{other:.1f}", "title": "ended otherwise", "progress_class": "bg-red-600"},
-        ]
-        context = {"items": bars, "title": f"{100 * batch.progress:.0f} %"}
-        return render_to_string("unfold/components/progress.html", context)
+        parts = (
+            ("completed", batch.completed, "green"),
+            ("ended otherwise", batch.ended - batch.completed, "red"),
+        )
+        shares = ((name, count / batch.total, colour) for name, count, colour in parts)
+        return bar(f"{100 * batch.progress:.0f} %", *shares)
 
     @admin.display(description="items")
     def items(self, batch: Batch) -> str:

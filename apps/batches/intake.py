@@ -25,6 +25,7 @@ from apps.batches.serializers import Item, Options
 from apps.batches.upload import Upload
 from apps.core import clock, ids, inputs, money, rows
 from apps.core.errors import DomainError, InvalidRequest
+from apps.core.telemetry import tracing
 from apps.jobs import many, submit
 from apps.jobs.capacity import QueueFull
 from apps.jobs.models import Job
@@ -62,8 +63,12 @@ class _Read:
     places: dict[uuid.UUID, tuple[int, str]] = field(default_factory=dict)
 
 
-def accept(caller: Caller, upload: Upload, options: Options, *, key: str | None) -> tuple[Batch, bool]:
+def accept(
+    caller: Caller, upload: Upload, options: Options, *, key: str | None, traceparent: str | None = None
+) -> tuple[Batch, bool]:
     """The batch, and whether it is a replay of an earlier one with the same Idempotency-Key.
+
+    `traceparent`: of the trace that the batch and its items are to be a part of.
 
     Raises BatchInvalid, BudgetExceeded, QueueFull, InvalidRequest, MalformedRequest or IdempotencyKeyReused; then
     nothing is stored or held.
@@ -76,7 +81,8 @@ def accept(caller: Caller, upload: Upload, options: Options, *, key: str | None)
     if options.callback_url:
         submit.check_callback(options.callback_url)
     with TemporaryFile(prefix="batch-jobs-") as jobs, TemporaryFile(prefix="batch-refusals-") as refusals:
-        read = _Read(_new_batch(caller, options, key, digest), jobs, refusals)
+        read = _Read(_new_batch(caller, options, key, digest, traceparent), jobs, refusals)
+        tracing.note(batch_id=str(read.batch.pk), team_id=str(caller.team_id))
         _read(caller, upload, read, partial=options.partial)
         rows.let_go()
         try:
@@ -90,7 +96,9 @@ def accept(caller: Caller, upload: Upload, options: Options, *, key: str | None)
     return read.batch, False
 
 
-def _new_batch(caller: Caller, options: Options, key: str | None, digest: bytes) -> Batch:
+def _new_batch(
+    caller: Caller, options: Options, key: str | None, digest: bytes, traceparent: str | None
+) -> Batch:
     at = clock.now()
     return Batch(
         team_id=caller.team_id,
@@ -99,6 +107,7 @@ def _new_batch(caller: Caller, options: Options, key: str | None, digest: bytes)
         metadata=options.metadata,
         idempotency_key=key,
         request_digest=digest if key else None,
+        traceparent=traceparent,
         created_at=at,
         expires_at=at + timedelta(hours=int(options.completion_window.removesuffix("h"))),
     )
@@ -149,6 +158,7 @@ def _job(caller: Caller, value: Any, read: _Read) -> Job:
     job, _ = submit.prepare(caller, item, deadline_at=read.batch.expires_at)
     read.names.add(item.custom_id)
     job.batch_id, job.custom_id = read.batch.pk, item.custom_id
+    job.traceparent = read.batch.traceparent
     return job
 
 

@@ -36,6 +36,9 @@ class Batch(models.Model):
     request_digest = models.BinaryField(max_length=32, null=True)
     accepted_body = models.TextField(null=True)  # noqa: DJ001 - the answer replayed byte for byte
 
+    # The trace that it and its items belong to (W3C Trace Context), where traces are made.
+    traceparent = models.CharField(max_length=55, null=True)  # noqa: DJ001 - NULL: none
+
     # Items: those accepted, those that ended by how, and of the completed those that the cache answered.
     total = models.PositiveIntegerField(default=0)
     completed = models.PositiveIntegerField(default=0)
@@ -86,6 +89,10 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in OPEN
 
     @property
     def ended(self) -> int:

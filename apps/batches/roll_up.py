@@ -54,6 +54,7 @@ def end(batch_id: uuid.UUID) -> bool:
         subject_id=batch.pk,
         data=documents.full(batch),
         url=batch.callback_url,
+        traceparent=batch.traceparent,
     )
     notify.ended(batch.pk)
     return True

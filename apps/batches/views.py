@@ -14,10 +14,11 @@ from rest_framework.views import APIView
 from apps.accounts import caller
 from apps.accounts.models import ApiKey
 from apps.batches import cancel, documents, intake, results, roll_up, schemas, serializers, upload
-from apps.batches.models import OPEN, Batch
-from apps.core import inputs, parsers
+from apps.batches.models import Batch
+from apps.core import inputs, notify, parsers
 from apps.core.errors import InvalidRequest, MalformedRequest, NotFound
 from apps.core.schemas import problems
+from apps.core.telemetry import tracing
 from apps.jobs.views import idempotency_key
 
 READ, WRITE = ApiKey.Scope.JOBS_READ.value, ApiKey.Scope.JOBS_WRITE.value
@@ -49,9 +50,12 @@ class Batches(APIView):
     )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency_key(request)
+        traceparent = tracing.of_request(request.headers.get("traceparent"))
         with upload.received(request._request) as received:
             options = _options({**request.query_params.dict(), **received.fields})
-            batch, replayed = intake.accept(caller.required(request), received, options, key=key)
+            batch, replayed = intake.accept(
+                caller.required(request), received, options, key=key, traceparent=traceparent
+            )
         return _accepted(batch, replayed=replayed)
 
     @extend_schema(
@@ -77,13 +81,24 @@ class Batches(APIView):
 
 
 class BatchDetail(APIView):
-    """One batch, as it is now."""
+    """One batch, as it is now or, with `?wait=`, once it has ended."""
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.BatchDetail, **problems(404)})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "wait", int, description="Seconds to wait for the end; at most the server's limit."
+            )
+        ],
+        responses={200: schemas.BatchDetail, **problems(404, 422)},
+    )
     def get(self, request: Request, batch_id: uuid.UUID) -> Response:
-        batch = _current(request, batch_id)
+        wait_s = inputs.wait_s(request.query_params)
+        if wait_s:
+            batch = notify.once_ended(batch_id, lambda: _current(request, batch_id), wait_s=wait_s)
+        else:
+            batch = _current(request, batch_id)
         return Response(documents.detail(batch, intake.first_refusals(batch)))
 
 
@@ -114,7 +129,7 @@ class BatchCancel(APIView):
         cancel.ask(batch.pk)
         batch = _current(request, batch_id)
         document = documents.detail(batch, intake.first_refusals(batch))
-        return Response(document, status=202 if batch.status in OPEN else 200)
+        return Response(document, status=200 if batch.has_ended else 202)
 
 
 def _options(given: Mapping[str, Any]) -> serializers.Options:
@@ -150,7 +165,7 @@ def _batch(request: Request, batch_id: uuid.UUID) -> Batch:
 def _current(request: Request, batch_id: uuid.UUID) -> Batch:
     """The same with counters up to date: what ended in the last second counts."""
     batch = _batch(request, batch_id)
-    if batch.status not in OPEN:
+    if batch.has_ended:
         return batch
     roll_up.of(batch.pk)
     return _batch(request, batch_id)

@@ -165,6 +165,15 @@ def badge(word: str, colour: str) -> SafeString:
     return render_to_string("unfold/helpers/label.html", {"text": word, "type": colour})
 
 
+def bar(title: str, *parts: tuple[str, float, str]) -> SafeString:
+    """How far something is. `parts`: each with its name, its share of the whole (0 to 1) and its colour."""
+    items = [
+        {"title": name, "value": f"{100 * share:.1f}", "progress_class": f"bg-{colour}-600"}
+        for name, share, colour in parts
+    ]
+    return render_to_string("unfold/components/progress.html", {"items": items, "title": title})
+
+
 def link(model: type[Model], pk: Any, text: str) -> SafeString:
     """To the admin page of one row."""
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])

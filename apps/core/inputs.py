@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.utils.dateparse import parse_datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -72,6 +73,14 @@ def size(text: str | None, *, default: int, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
         raise InvalidRequest.field("page_size", f"should be a whole number from 1 to {most}")
     return int(text)
+
+
+def wait_s(query: Mapping[str, str]) -> float:
+    """`wait`, seconds, as far as the server's limit goes; 0 where it is not asked for."""
+    text = query.get("wait", "0")
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise InvalidRequest.field("wait", "should be a whole number of seconds")
+    return min(float(text), settings.WAIT_MAX_S)
 
 
 def one_of(name: str, text: str, allowed: Collection[str]) -> str:

@@ -7,14 +7,16 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
 
+from apps.core import rows
 from apps.core.redis import client
 
 log = structlog.get_logger(__name__)
@@ -22,6 +24,16 @@ CHANNEL = "gp:changed"
 _END = ":end"
 _RECONNECT_S = 1.0
 _quiet_until = 0.0
+
+
+class Ending(Protocol):
+    """A row that has an end."""
+
+    @property
+    def has_ended(self) -> bool: ...
+
+
+Row = TypeVar("Row", bound=Ending)
 
 
 def changed(row_id: uuid.UUID) -> None:
@@ -34,17 +46,24 @@ def ended(row_id: uuid.UUID) -> None:
     transaction.on_commit(lambda: _publish(end_of(row_id)), robust=True)
 
 
+def all_ended(row_ids: Iterable[uuid.UUID]) -> None:
+    """The last news of many rows in one message, of some 40 bytes for each."""
+    words = " ".join(map(end_of, row_ids))
+    if words:
+        transaction.on_commit(lambda: _publish(words), robust=True)
+
+
 def end_of(row_id: uuid.UUID | str) -> str:
     """The word for the end of a row. Its own, so that hundreds who wait for it sleep through all other news."""
     return f"{row_id}{_END}"
 
 
-def _publish(word: str) -> None:
+def _publish(words: str) -> None:
     global _quiet_until
     if time.monotonic() < _quiet_until:
         return
     try:
-        client().publish(CHANNEL, word)
+        client().publish(CHANNEL, words)
     except redis.RedisError as error:
         _quiet_until = time.monotonic() + _RECONNECT_S
         log.warning("notify.unheard", error=type(error).__name__)
@@ -97,11 +116,12 @@ class Hub:
             if not self._waiters[word]:
                 del self._waiters[word]
 
-    def _wake(self, word: str) -> None:
+    def _wake(self, words: str) -> None:
         with self._lock:
-            for heard in {word, word.removesuffix(_END)}:
-                for event in self._waiters.get(heard, ()):
-                    event.set()
+            for word in words.split():
+                for heard in {word, word.removesuffix(_END)}:
+                    for event in self._waiters.get(heard, ()):
+                        event.set()
 
     def _wake_all(self) -> None:
         """After a gap in the subscription anything may have happened: let everyone look."""
@@ -127,3 +147,19 @@ class Hub:
 
 
 hub = Hub(settings.WAITERS_PER_PROCESS)
+
+
+def once_ended(row_id: uuid.UUID, read: Callable[[], Row], *, wait_s: float) -> Row:
+    """The row, as `read` finds it, once it has ended or the time is up; at once when too many wait already."""
+    until = time.monotonic() + wait_s
+    with hub.place(row_id, only_end=True) as news:
+        while True:
+            if news:
+                news.clear()
+            row = read()
+            remaining_s = until - time.monotonic()
+            if news is None or row.has_ended or remaining_s <= 0:
+                return row
+            # A waiter holds no database connection.
+            rows.let_go()
+            news.wait(remaining_s)

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from apps.artifacts import preview
 from apps.catalog.models import GenerationModel
 from apps.core import clock
-from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, link, usd
+from apps.core.admin import HistoryAdmin, HistoryInline, Since, WordFilter, badge, bar, link, usd
 from apps.jobs import cancel, documents, override, review
 from apps.jobs.models import Attempt, Job, JobEvent, ProviderBatch
 from apps.jobs.states import AttemptStatus, BatchStatus, Billed, JobStatus
@@ -352,8 +352,17 @@ class AttemptAdmin(_AttemptColumns, HistoryAdmin):
 @admin.register(ProviderBatch)
 class ProviderBatchAdmin(HistoryAdmin):
     list_display = (
-        *("created_at", "provider", "provider_model", "state", "fill", "waited", "provider_status", "saved"),
-        "due_at",
+        *(
+            "created_at",
+            "provider",
+            "provider_model",
+            "state",
+            "progress",
+            "fill",
+            "waited",
+            "provider_status",
+        ),
+        *("saved", "due_at"),
     )
     list_filter = (ProviderFilter, "status")
     search_fields = ("provider", "provider_model")
@@ -364,6 +373,12 @@ class ProviderBatchAdmin(HistoryAdmin):
     @admin.display(description="status", ordering="status")
     def state(self, batch: ProviderBatch) -> SafeString:
         return badge(batch.get_status_display().partition(":")[0], _COLOURS.get(batch.status, ""))
+
+    @admin.display(description="done")
+    def progress(self, batch: ProviderBatch) -> SafeString:
+        """A bar, as far as the provider tells."""
+        done = batch.size if batch.status == BatchStatus.ENDED else batch.done
+        return bar(f"{done} of {batch.size}", ("ended there", done / batch.size, "green"))
 
     @admin.display(description="orders")
     def fill(self, batch: ProviderBatch) -> str:

@@ -1,6 +1,6 @@
-"""The waiting room of batch jobs: who waits there is due for nothing but its deadline, until `batching` calls it.
+"""The waiting room of batch jobs: who waits there is due for nothing but its deadline, until `flush` calls it.
 
-A plain run is a batch of one; batching only claims more rows with the same batch key. The key is the route that the
+A plain run is a batch of one; a flush only claims more rows with the same batch key. The key is the route that the
 job would be ordered by: one provider, one of its models. Parameters may differ from order to order.
 """
 

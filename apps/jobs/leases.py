@@ -158,6 +158,14 @@ def claim(job_id: uuid.UUID) -> Job | None:
     return job
 
 
+def claimed(statement: str, values: Mapping[str, Any]) -> list[Job]:
+    """The jobs that a constant statement claims, each with its `past`. Besides `values` it is told `now`, and by
+    `expires_at` until when they are ours."""
+    at = clock.now()
+    expires_at = at + timedelta(seconds=settings.JOB_LEASE_S)
+    return reads.joined_each(rows.select(statement, {**values, "now": at, "expires_at": expires_at}))
+
+
 def leave(
     job: Job,
     *,

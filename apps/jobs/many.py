@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 from django.db import connection, transaction
 
 from apps.accounts.caller import Caller
-from apps.core import clock, rows
+from apps.core import clock, notify, rows
 from apps.jobs import cached, settle
 from apps.jobs.models import Job
 from apps.jobs.states import JobStatus
@@ -169,6 +169,7 @@ def _end_some(batch_id: uuid.UUID, ending: Ending, after: uuid.UUID) -> list[uui
     ended = rows.select(_END_QUEUED, values)
     ids = [job_id for job_id, _ in ended]
     ledger.release(ids, reason=ending.reason)
+    notify.all_ended(ids)
     for job in Job.objects.filter(pk__in=[job_id for job_id, calls_back in ended if calls_back]):
         settle.announce_to(job)
     return ids

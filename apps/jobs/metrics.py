@@ -68,6 +68,13 @@ SAVED = of_rows(
     labels=("model", "tier"),
     unit="{USD}",
 )
+BATCH_SAVED = of_rows(
+    "counter",
+    "generation.batch.saved.usd",
+    "What orders made in a provider's batches cost less than alone, as the batches ended",
+    labels=("provider",),
+    unit="{USD}",
+)
 QUALITY = of_rows(
     "histogram",
     "generation.quality.score",

@@ -89,13 +89,16 @@ def some() -> int:
     with transaction.atomic():
         ids = [job_id for (job_id,) in rows.select(_TAKE, {"batch": BATCH})]
         if ids:
-            counted = _count(ids)
-            values = [
-                {"name": name, "labels": labels, "numbers": numbers}
-                for (name, labels), numbers in counted.items()
-            ]
-            rows.execute(_ADD, {"counted": json.dumps(values)})
+            add(_count(ids))
     return len(ids)
+
+
+def add(counted: Totals) -> None:
+    """Adds to the sums, in the caller's transaction."""
+    values = [
+        {"name": name, "labels": labels, "numbers": numbers} for (name, labels), numbers in counted.items()
+    ]
+    rows.execute(_ADD, {"counted": json.dumps(values)})
 
 
 def all_of_them(*, at_most: int = 20 * BATCH) -> int:
@@ -151,7 +154,7 @@ def _observations(
             yield metrics.PHASE, ("route", provider), _seconds(job.started_at, tried[0].started_at)
     for attempt in tried:
         for phase, seconds in _phases(attempt):
-            yield metrics.PHASE, (phase, _known_provider(attempt.provider)), seconds
+            yield metrics.PHASE, (phase, known_provider(attempt.provider)), seconds
 
 
 def _phases(attempt: _Tried) -> Iterator[tuple[str, float]]:
@@ -187,7 +190,7 @@ def _provider(job: _Ended, tried: Sequence[_Tried]) -> str:
         return CACHE
     accepted = [one.provider for one in tried if one.status == AttemptStatus.ACCEPTED]
     asked = accepted or [one.provider for one in tried]
-    return _known_provider(asked[-1]) if asked else NOBODY
+    return known_provider(asked[-1]) if asked else NOBODY
 
 
 def known_model(slug: str) -> str:
@@ -195,7 +198,8 @@ def known_model(slug: str) -> str:
     return slug if slug in snapshot.current().models else OTHER
 
 
-def _known_provider(name: str) -> str:
+def known_provider(name: str) -> str:
+    """As a label: those that are not configured are one."""
     return name if name in settings.PROVIDERS else OTHER
 
 

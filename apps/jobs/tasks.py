@@ -4,7 +4,9 @@ import uuid
 
 from celery import shared_task
 
-from apps.jobs import batching, inbound, measure, polls, sweep, tally, unknowns
+from apps.jobs import flush as flushes
+from apps.jobs import inbound, measure, pacing, polls, sweep, tally, unknowns
+from apps.jobs import poll_batch as batch_polls
 from apps.jobs import run as runs
 from apps.jobs import validate as validations
 
@@ -36,17 +38,17 @@ def poll_many(*, v: int, id: str) -> None:
 
 @shared_task(name="jobs.flush")
 def flush(*, v: int, id: str) -> None:
-    batching.flush(uuid.UUID(id))
+    flushes.flush(uuid.UUID(id))
 
 
 @shared_task(name="jobs.poll_batch")
 def poll_batch(*, v: int, id: str) -> None:
-    batching.poll(uuid.UUID(id))
+    batch_polls.poll(uuid.UUID(id))
 
 
 @shared_task(name="jobs.sweep_batches")
 def sweep_batches() -> None:
-    batching.ring_due()
+    pacing.ring_due()
 
 
 @shared_task(name="jobs.sweep")

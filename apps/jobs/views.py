@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -98,8 +97,11 @@ class JobDetail(APIView):
         responses={200: schemas.JobDetail, **problems(404, 422)},
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
-        wait_s = _wait(request)
-        job = _until_ended(request, job_id, wait_s) if wait_s else _job(request, job_id)
+        wait_s = inputs.wait_s(request.query_params)
+        if wait_s:
+            job = notify.once_ended(job_id, lambda: _job(request, job_id), wait_s=wait_s)
+        else:
+            job = _job(request, job_id)
         return Response(documents.full(job, job.past))
 
 
@@ -214,29 +216,6 @@ def _job(request: Request, job_id: uuid.UUID) -> Job:
     if job is None:
         raise NotFound("There is no such job.")
     return job
-
-
-def _wait(request: Request) -> float:
-    text = request.query_params.get("wait", "0")
-    if not re.fullmatch(r"[0-9]{1,4}", text):
-        raise InvalidRequest.field("wait", "should be a whole number of seconds")
-    return min(float(text), settings.WAIT_MAX_S)
-
-
-def _until_ended(request: Request, job_id: uuid.UUID, wait_s: float) -> Job:
-    """The job once it has ended or the time is up; at once when too many wait already."""
-    until = time.monotonic() + wait_s
-    with notify.hub.place(job_id, only_end=True) as news:
-        while True:
-            if news:
-                news.clear()
-            job = _job(request, job_id)
-            remaining_s = until - time.monotonic()
-            if news is None or job.has_ended or remaining_s <= 0:
-                return job
-            # Back to the pool: a waiter holds no database connection.
-            connection.close()
-            news.wait(remaining_s)
 
 
 def _stream(request: Request, job_id: uuid.UUID) -> Iterator[str]:

@@ -137,6 +137,13 @@ def poll_batch(provider: str, ticket: Ticket) -> BatchPending | BatchResults:
         )
 
 
+def cancel_batch(provider: str, ticket: Ticket) -> bool:
+    """True: the provider stops it, and tells of each order when it has. False: too late. Raises ProviderError."""
+    return _timed(
+        provider, "cancel_batch", lambda adapter: _batches(adapter).cancel_batch(ticket), ErrorKind.MALFORMED
+    )
+
+
 def ping(provider: str) -> None:
     """A free call that shows that the provider is up. Raises ProviderError if it is not."""
     with http.within(_PING_S):

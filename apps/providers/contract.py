@@ -140,10 +140,12 @@ class WebhookEvent:
 
 @dataclass(frozen=True)
 class BatchPending:
-    """The provider is at it. `status` is its own word; `done` of the orders have ended, as far as it tells."""
+    """The provider is at it. `status` is its own word; `done` of the orders have ended, as far as it tells.
+    `cancelable`: it was not canceled before, and is not about to end."""
 
     status: str
     done: int = 0
+    cancelable: bool = False
 
 
 class BatchResults(Protocol):
@@ -174,6 +176,11 @@ class Batches(Protocol):
         ...
 
     def poll_batch(self, ticket: Ticket) -> BatchPending | BatchResults: ...
+
+    def cancel_batch(self, ticket: Ticket) -> bool:
+        """Whether the provider stops it: what has not begun there is neither made nor billed. Its end is still to be
+        asked for. False: it was too late."""
+        ...
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ class Knobs:
     tail: share of generations that take ten times as long.
     drawing: "tiny" delivers a 64x64 PNG, so that a benchmark does not measure the drawing.
     concurrency: generations at once; the rest wait in a queue.
+    batch_at_once: orders of one batch that are made at once; a cancel stops those that have not begun.
     dead: the protocols ("wavespeed", …) whose every request, pings too, is reset or answered 500.
     error_rates: by part of a protocol's or a model's name, the share of submits that a fault of `error_mix` strikes.
     prices: USD by a part of the model's name: for an image, a second of video, 1,000 characters of speech.
@@ -25,6 +26,7 @@ class Knobs:
     tail: float = 0.0
     drawing: Drawing = "full"
     concurrency: int = 100
+    batch_at_once: int = 100
     sync_timeout_s: float = 60.0
     hang_s: float = 60.0
     webhook_timeout_s: float = 10.0
@@ -75,7 +77,9 @@ class Knobs:
         if isinstance(value, list) and name == "error_mix":
             for spec in value:
                 faults.parse(str(spec))
-        if (isinstance(value, int | float) and value < 0) or (name == "concurrency" and value < 1):
+        if (isinstance(value, int | float) and value < 0) or (
+            name in ("concurrency", "batch_at_once") and value < 1
+        ):
             raise ValueError(f"{name}: out of range")
 
 

@@ -27,7 +27,6 @@ from apps.simulator.provider import Provider
 _ENDPOINT = "/v1/images/generations"
 _MAX_LINES = 50_000
 _MAX_BYTES = 200_000_000
-_AT_ONCE = 100
 # Of the price of a single order.
 _SHARE = 0.5
 _KEPT_FILES = 10_000
@@ -200,6 +199,7 @@ class _Desk:
 
     async def cancel(self, request: Request) -> Response:
         """What was begun is finished, and charged."""
+        self._provider.ledger.call(self._pictures.protocol, "cancel")
         try:
             batch = self._find(request, self._batches)
             if batch.status not in ("validating", "in_progress"):
@@ -216,7 +216,7 @@ class _Desk:
             return
         if batch.status == "validating":
             batch.move("in_progress")
-        free = asyncio.Semaphore(_AT_ONCE)
+        free = asyncio.Semaphore(self._provider.knobs.batch_at_once)
         await asyncio.gather(*(self._line(request, batch, line, free) for line in lines))
         self._finish(batch)
 

@@ -519,8 +519,33 @@ def test_an_order_for_a_batch_is_sent_once_and_found_by_its_name(
 @in_batches
 def test_a_batch_that_nobody_knows_is_not_found(subject: Subject, simulator: Simulator) -> None:
     adapter, _ = batch_of(subject, simulator)
-    error = error_of(lambda: adapter.poll_batch(Ticket("nobody-ordered-it")))
-    assert (error.kind, error.ends_generation) == (ErrorKind.NOT_FOUND, False)
+    unknown = Ticket("nobody-ordered-it")
+    for ask in (adapter.poll_batch, adapter.cancel_batch):
+        error = error_of(lambda ask=ask: ask(unknown))  # type: ignore[misc]  # mypy infers no lambda with a default
+        assert (error.kind, error.ends_generation) == (ErrorKind.NOT_FOUND, False)
+
+
+@in_batches
+def test_a_canceled_batch_bills_what_it_had_begun_and_ends_the_rest(
+    subject: Subject, simulator: Simulator
+) -> None:
+    simulator.settings(time_scale=1.0, batch_at_once=1)
+    adapter, orders = batch_of(subject, simulator, "a fox [time:1]", "an owl [time:1]")
+    ticket = adapter.submit_batch(orders, BATCH)
+    wait_until(lambda: simulator.ledger()["submits"])
+    before = adapter.poll_batch(ticket)
+    assert isinstance(before, BatchPending)
+    assert before.cancelable
+    assert adapter.cancel_batch(ticket)
+    after = adapter.poll_batch(ticket)
+    assert isinstance(after, BatchPending)
+    assert not after.cancelable
+    with closing(results_of(adapter, ticket)) as results:
+        assert results.of("order-0").outputs
+        error = error_of(lambda: results.of("order-1"))
+    assert (error.kind, error.policy.billed) == (ErrorKind.GENERATION_FAILED, "no")
+    assert len(simulator.ledger()["charges"]) == 1
+    assert adapter.cancel_batch(ticket) is False
 
 
 # --- Webhooks ---------------------------------------------------------------------------------

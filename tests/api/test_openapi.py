@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import get_resolver
 from django.urls.resolvers import URLPattern, URLResolver
 
+from apps.batches.urls import urlpatterns as batch_routes
 from apps.jobs import serializers
 from apps.jobs.urls import urlpatterns as job_routes
 from apps.ledger.urls import urlpatterns as money_routes
@@ -57,7 +58,7 @@ def test_every_route_of_the_api_is_in_it(document: dict[str, Any]) -> None:
 
 
 def test_every_method_of_a_route_is_in_it(document: dict[str, Any]) -> None:
-    for route in [*job_routes, *money_routes, *webhook_routes]:
+    for route in [*job_routes, *batch_routes, *money_routes, *webhook_routes]:
         path = "/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(route.pattern))
         view: Any = route.callback
         methods = {name for name in ("get", "post", "put", "patch", "delete") if hasattr(view.cls, name)}

@@ -4,7 +4,9 @@ from django.test import Client
 
 from apps.accounts.models import User
 from apps.batches.models import Batch
-from apps.jobs.models import Job
+from apps.core import clock
+from apps.core.ids import uuid7
+from apps.jobs.models import Job, ProviderBatch
 from tests.batches.lines import item, jsonl, post
 from tests.factories import Someone
 
@@ -20,6 +22,11 @@ def test_ops_see_how_far_a_batch_is_find_its_jobs_and_cancel_it(pro: Someone) ->
     assert "50 %" in listed
     assert 'style="width: 50.0%"' in listed
     assert "2, 1 completed, 1 refused" in listed
+    order = ProviderBatch.objects.create(
+        route_id=uuid7(), provider="openai", size=8, room=10, waited_s=1, done=2, due_at=clock.now()
+    )
+    orders = root.get("/admin/jobs/providerbatch/", {"q": str(order.pk)}).content.decode()
+    assert 'style="width: 25.0%"' in orders
     page = root.get(f"/admin/batches/batch/{batch_id}/change/").content.decode()
     assert "2 bad type: Field required" in page
     jobs = root.get("/admin/jobs/job/", {"q": batch_id}).content.decode()

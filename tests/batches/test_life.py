@@ -1,6 +1,8 @@
 """What becomes of a batch: its counters, its results, and its one end."""
 
+import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,15 +15,16 @@ from django.db import connections
 from apps.batches import cancel, roll_up, sweep
 from apps.batches.models import Batch, Tally
 from apps.batches.schemas import BatchDetail, BatchPage, ItemResult
-from apps.core import clock
-from apps.jobs import batching, leases
+from apps.core import clock, notify
 from apps.jobs import cancel as job_cancel
+from apps.jobs import flush, leases
 from apps.jobs.models import Job
 from apps.ledger import many
 from apps.webhooks.models import Delivery, Endpoint, Event
 from tests.api.shapes import conforms
 from tests.batches.lines import item, jsonl, post, results
 from tests.factories import Someone
+from tests.fakes.simulator import wait_until
 
 Work = Callable[[str], Job]
 HOOK = "https://example.com/batch"
@@ -43,7 +46,7 @@ def begin(someone: Someone, count: int, query: str = f"callback_url={HOOK}", **c
 def running(jobs: list[Job]) -> list[Job]:
     """The jobs, gathered long enough: their provider has no batches, so that each is run by itself."""
     for route_id in {job.batch_route for job in jobs if job.batch_route}:
-        batching.flush(route_id)
+        flush.flush(route_id)
     return jobs
 
 
@@ -159,6 +162,43 @@ def test_canceled_midway_it_keeps_what_is_done_and_frees_the_rest(
     again = pro.api.post(f"/v1/batches/{done.batch_id}/cancel")
     assert (again.status_code, again.json()["status"]) == (200, "canceled")
     assert [line["status"] for line in results(pro, str(done.batch_id))] == ["completed"] + ["canceled"] * 4
+
+
+@pytest.mark.parametrize("ended", ["canceled", "failed"])
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_an_item_or_for_the_batch_is_woken_when_all_end_together(
+    pro: Someone, ended: str
+) -> None:
+    first, second = begin(pro, 2, "completion_window=1h")
+    batch = f"/v1/batches/{first.batch_id}"
+    stream = {"Accept": "text/event-stream"}
+
+    def asked(path: str, headers: dict[str, str] | None = None) -> str:
+        try:
+            answer: Any = pro.api.get(path, headers=headers)
+            return b"".join(answer).decode()
+        finally:
+            connections.close_all()
+
+    def waiting() -> set[str]:
+        return {word.partition(":")[0] for word, events in notify.hub._waiters.items() if events}
+
+    with ThreadPoolExecutor(3) as pool:
+        item = pool.submit(asked, f"/v1/jobs/{first.pk}?wait=30")
+        news = pool.submit(asked, f"/v1/jobs/{second.pk}/events", stream)
+        whole = pool.submit(asked, f"{batch}?wait=30")
+        wait_until(lambda: waiting() >= {str(first.pk), str(second.pk), str(first.batch_id)})
+        began = time.monotonic()
+        if ended == "canceled":
+            cancel.ask(first.batch_id)  # type: ignore[arg-type]  # an item has one
+            sweep.sweep()
+        else:
+            with clock.frozen(clock.now() + timedelta(minutes=61)):
+                sweep.sweep()
+        assert json.loads(item.result(timeout=20))["status"] == ended
+        assert news.result(timeout=20).splitlines()[-3] == "event: end"
+        assert json.loads(whole.result(timeout=20))["finished_at"]
+        assert time.monotonic() - began < 10
 
 
 def test_a_cancel_whose_ring_was_lost_is_carried_out_by_the_sweep(pro: Someone) -> None:

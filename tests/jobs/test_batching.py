@@ -12,7 +12,19 @@ import pytest
 from apps.catalog import snapshot
 from apps.catalog.models import Price, Route
 from apps.core import bell
-from apps.jobs import batching, run, sweep, validate
+from apps.jobs import (
+    flush,
+    hand_out,
+    leases,
+    metrics,
+    pacing,
+    poll_batch,
+    provider_batches,
+    run,
+    sweep,
+    tally,
+    validate,
+)
 from apps.jobs.models import Job, ProviderBatch
 from apps.ledger.models import Hold
 from apps.providers import call, permits, registry
@@ -59,7 +71,7 @@ def submitted(engine: Engine, count: int, prompt: str = "a fox", **changes: Any)
 def sent(route: Route) -> ProviderBatch:
     """What one flush orders."""
     before = set(ProviderBatch.objects.values_list("pk", flat=True))
-    batching.flush(route.pk)
+    flush.flush(route.pk)
     return ProviderBatch.objects.exclude(pk__in=before).get()
 
 
@@ -91,7 +103,7 @@ def polled(engine: Engine, batch: ProviderBatch) -> None:
     batch.refresh_from_db()
     if batch.due_at and batch.due_at > engine.time.now:
         engine.time.set(batch.due_at)
-    batching.poll(batch.pk)
+    poll_batch.poll(batch.pk)
     batch.refresh_from_db()
 
 
@@ -101,10 +113,10 @@ def test_a_batch_job_waits_for_others_and_is_rung_for_by_nobody(
     [job] = submitted(engine, 1)
     assert (job.status, job.batch_route, job.due_at) == ("queued", shop.pk, job.deadline_at)
     bells.clear("io")
-    assert batching.ring_due() == 0
+    assert pacing.ring_due() == 0
     engine.time.forward(5)
     with django_capture_on_commit_callbacks(execute=True):
-        assert batching.ring_due() == 1
+        assert pacing.ring_due() == 1
     assert [(message.task, message.id) for message in bells.waiting("io_batch")] == [
         ("jobs.flush", str(shop.pk))
     ]
@@ -115,7 +127,7 @@ def test_a_batch_job_waits_for_others_and_is_rung_for_by_nobody(
 
 def test_a_full_batch_is_one_order_whose_results_are_charged_one_by_one(engine: Engine, shop: Route) -> None:
     jobs = submitted(engine, SIZE + 1)
-    assert batching.ring_due() == 1
+    assert pacing.ring_due() == 1
     bells.clear("io_batch")
     batch = sent(shop)
     assert (batch.size, batch.room, batch.status) == (SIZE, SIZE, "submitted")
@@ -128,8 +140,8 @@ def test_a_full_batch_is_one_order_whose_results_are_charged_one_by_one(engine: 
     assert orders == {str(engine.attempt(job).pk): 1 for job in done}
     batch.refresh_from_db()
     assert batch.saved_usd == SIZE * (SINGLE - TOGETHER)
-    found = batching.figures(batch.created_at)
-    assert (found.batches, found.orders, found.fill, found.saved_usd) == (1, SIZE, 1.0, batch.saved_usd)
+    poll_batch.poll(batch.pk)
+    assert tally.totals()[metrics.BATCH_SAVED.name, ("openai",)] == [float(batch.saved_usd)]
     engine.cancel(jobs[-1])
     assert engine.run(jobs[-1]).status == "canceled"
 
@@ -138,10 +150,10 @@ def drive(engine: Engine, jobs: list[Job]) -> list[Job]:
     """As workers and the sweep would, until all have ended and no batch is open."""
     for _ in range(100):
         for route_id in {job.batch_route for job in map(engine.fresh, jobs) if job.batch_route}:
-            batching.flush(route_id)
+            flush.flush(route_id)
         for batch in ProviderBatch.objects.filter(due_at__lte=engine.time.now):
             provider_done(batch)
-            batching.poll(batch.pk)
+            poll_batch.poll(batch.pk)
         for job in map(engine.fresh, jobs):
             if job.due_at and job.due_at <= engine.time.now:
                 engine.provider_done()
@@ -199,7 +211,7 @@ def test_a_provider_without_batches_makes_them_one_by_one(
     jobs = submitted(engine, 3)
     bells.clear("io")
     with django_capture_on_commit_callbacks(execute=True):
-        batching.flush(route.pk)
+        flush.flush(route.pk)
     assert [message.task for message in bells.waiting("io_batch")] == ["jobs.run"] * 3
     assert {job.status for job in drive(engine, jobs)} == {"completed"}
     assert not ProviderBatch.objects.exists()
@@ -234,6 +246,69 @@ def test_a_job_whose_time_is_over_fails_and_the_platform_pays_what_comes_later(
     assert job.deadline_at - job.created_at == timedelta(seconds=settings.BATCH_DEADLINE_S)
 
 
+def in_one_batch(engine: Engine, *prompts: str) -> tuple[list[Job], ProviderBatch]:
+    """Jobs whose orders the provider makes one after the other, the first of them being made."""
+    engine.simulator.settings(batch_at_once=1, time_scale=1.0)
+    jobs = [engine.submit(prompt, priority="batch") for prompt in prompts]
+    assert jobs[0].batch_route
+    batch = sent(Route.objects.get(pk=jobs[0].batch_route))
+    wait_until(engine.submits)
+    return jobs, batch
+
+
+def cancels(engine: Engine) -> int:
+    """How often the provider was asked to cancel something."""
+    asked: int = engine.simulator.summary()["calls"]["cancel"]
+    return asked
+
+
+def test_a_batch_that_no_job_waits_for_any_more_is_canceled_at_its_provider_once(
+    engine: Engine, shop: Route, settings: Any
+) -> None:
+    """What was made by then is paid for by the user who canceled, and by the platform where time was over."""
+    (made, other), batch = in_one_batch(engine, "a fox [time:3]", "an owl [time:3]")
+    engine.cancel(made)
+    assert engine.run(made).status == "canceled"
+    polled(engine, batch)
+    assert cancels(engine) == 0, "one still waits"
+    engine.time.set(other.deadline_at)
+    assert engine.run(other).error_code == "deadline_exceeded"
+    polled(engine, batch)
+    polled(engine, batch)
+    assert (batch.provider_status, cancels(engine)) == ("cancelling", 1)
+    ended(engine, batch)
+    assert (engine.fresh(made).cost_usd, engine.attempt(made).billed) == (TOGETHER, "yes")
+    assert (engine.hold(other), engine.attempt(other).billed) == ("released", "no")
+    assert engine.absorbed(other) == 0
+    assert len(orders(engine)) == 1
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_worker_that_dies_canceling_a_batch_has_it_canceled_once(
+    engine: Engine, shop: Route, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    [job], batch = in_one_batch(engine, "a fox [time:3]")
+    engine.cancel(job)
+    engine.run(job)
+    real = call.cancel_batch
+
+    def dying(provider: str, ticket: Ticket) -> bool:
+        monkeypatch.setattr(call, "cancel_batch", real)
+        if reached:
+            real(provider, ticket)
+        raise Killed
+
+    monkeypatch.setattr(call, "cancel_batch", dying)
+    with pytest.raises(Killed):
+        polled(engine, batch)
+    assert cancels(engine) == int(reached)
+    polled(engine, batch)
+    polled(engine, batch)
+    assert (batch.provider_status, cancels(engine)) == ("cancelling", 1)
+    ended(engine, batch)
+    assert engine.fresh(job).cost_usd == TOGETHER
+
+
 # --- Accidents --------------------------------------------------------------------------------
 
 
@@ -245,13 +320,13 @@ class Killed(BaseException):
     ("room", "step", "before"),
     [
         # Claimed; committed; ordered; the ticket kept; the first result fetched, or not; all handed out.
-        (batching, "_order", True),
-        (batching, "_send", True),
-        (batching, "_adopt", True),
-        (batching, "_leave", True),
+        (flush, "_order", True),
+        (flush, "_send", True),
+        (provider_batches, "adopt", True),
+        (flush, "_leave", True),
         (run, "collect", True),
         (run, "collect", False),
-        (batching, "_close", True),
+        (hand_out, "close", True),
     ],
     ids=lambda value: str(getattr(value, "__name__", value)).rpartition(".")[2],
 )
@@ -304,12 +379,12 @@ def test_an_order_for_a_batch_that_goes_wrong_buys_each_once(
 def test_two_that_flush_at_once_order_each_job_once(engine: Engine, shop: Route) -> None:
     """Whoever lost a job while it was being fitted orders nothing for it."""
     jobs = submitted(engine, 2)
-    [zombie] = batching._claimed(batching._CLAIM, {"route": shop.pk, "room": 1})
+    [zombie] = leases.claimed(flush._CLAIM, {"route": shop.pk, "room": 1})
     engine.time.forward(60)
     run.run(zombie.pk)
     batch = sent(shop)
     assert batch.size == 2
-    batching._order([zombie], zombie.quote["routes"][0], room=1)
+    flush._order([zombie], zombie.quote["routes"][0], room=1)
     assert ProviderBatch.objects.count() == 1
     drive(engine, jobs)
     assert set(orders(engine).values()) == {1}
@@ -319,7 +394,7 @@ def test_a_breaker_that_is_open_keeps_the_jobs_gathered(engine: Engine, shop: Ro
     jobs = submitted(engine, 2)
     refused = Refused("down", 1000)
     with mock.patch.object(permits, "ask", return_value=refused):
-        batching.flush(shop.pk)
+        flush.flush(shop.pk)
     assert {engine.fresh(job).batch_route for job in jobs} == {shop.pk}
     assert {job.status for job in drive(engine, jobs)} == {"completed"}
     assert {tuple(engine.statuses(job)) for job in jobs} == {("accepted",)}
@@ -347,7 +422,7 @@ def test_a_batch_job_without_a_place_gathers_again_until_it_has_waited_long(
     Provider.objects.update_or_create(slug="wavespeed", defaults={"max_concurrency": 5})
     registry.forget()
     first, second = submitted(engine, 2)
-    batching.flush(route.pk)
+    flush.flush(route.pk)
     assert engine.statuses(engine.run(first)) == ["submitted"]
     waiting = engine.run(second)
     assert (waiting.batch_route, waiting.waiting_for, engine.statuses(second)) == (
@@ -358,7 +433,7 @@ def test_a_batch_job_without_a_place_gathers_again_until_it_has_waited_long(
     quick = engine.run(engine.submit())
     assert engine.statuses(quick) == ["submitted"]
     engine.time.forward(settings.BATCH_AGED_S)
-    batching.flush(route.pk)
+    flush.flush(route.pk)
     assert engine.statuses(engine.run(second)) == ["submitted"]
     assert {job.status for job in drive(engine, [first, second, quick])} == {"completed"}
 
@@ -373,7 +448,7 @@ def test_a_worker_that_was_stopped_before_it_ordered_orders_nothing_when_it_wake
         return real(*given, begun_within_s=begun_within_s - 60, **named)
 
     with mock.patch.object(call, "submit_batch", late):
-        batching.flush(shop.pk)
+        flush.flush(shop.pk)
     assert engine.submits() == []
     assert {job.status for job in drive(engine, jobs)} == {"completed"}
     assert set(orders(engine).values()) == {1}
@@ -405,7 +480,7 @@ def test_one_piece_of_batch_work_joins_every_four_rings_that_wait(
     for _ in range(waiting):
         bell.publish("jobs.run", id=str(uuid.uuid4()), queue="io")
     with django_capture_on_commit_callbacks(execute=True):
-        assert batching.ring_due() == begun
+        assert pacing.ring_due() == begun
     rung = [message for message in bells.waiting(queue) if message.task == "jobs.flush"]
     assert len(rung) == begun
     for name in ("io", "io_batch"):
@@ -417,9 +492,9 @@ def test_a_quarter_of_it_is_begun_while_interactive_jobs_come_in(engine: Engine,
     jobs = submitted(engine, 3 * SIZE)
     quick = engine.submit()
     bells.clear("io")
-    assert batching.ring_due() == 1
+    assert pacing.ring_due() == 1
     engine.time.forward(60)
-    assert batching.ring_due() == 3
+    assert pacing.ring_due() == 3
     assert {job.status for job in drive(engine, [quick, *jobs])} == {"completed"}
 
 

@@ -10,7 +10,7 @@ from apps.accounts.models import User
 from apps.catalog import snapshot
 from apps.catalog.models import Route
 from apps.core import clock
-from apps.jobs import attempts, batching, hedging, leases, polls, run
+from apps.jobs import attempts, flush, hedging, leases, polls, run
 from apps.jobs.models import Attempt, Job
 from apps.providers import limiter
 from tests.fakes.simulator import wait_until
@@ -224,7 +224,7 @@ def test_one_order_is_all_where_a_second_is_not_allowed(
 def test_what_is_not_urgent_is_not_ordered_twice(two: Engine) -> None:
     job = two.submit("a fox [time:0.3]", priority="batch")
     assert job.batch_route
-    batching.flush(job.batch_route)
+    flush.flush(job.batch_route)
     job = two.finish(looked_at(two, job))
     assert (job.status, len(two.submits())) == ("completed", 1)
 

@@ -8,19 +8,24 @@ from typing import Any
 
 import pytest
 import structlog
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.db import connections, transaction
 from django.db.utils import IntegrityError
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from apps.batches import sweep
+from apps.catalog.models import Route
 from apps.core.telemetry import spans, tracing
-from apps.jobs.models import Job
+from apps.jobs.models import Job, ProviderBatch
 from apps.jobs.states import JobStatus
 from apps.webhooks.models import Delivery, Event
 from genplatform.celery import app
+from tests.batches.lines import item, jsonl, post
 from tests.factories import body
 from tests.fakes.receiver import Receiver
+from tests.fakes.simulator import wait_until
+from tests.jobs import market
 from tests.jobs.engine import SMALL, Engine
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -82,6 +87,45 @@ def test_one_trace_shows_all_hops_of_a_job(engine: Engine, exported: InMemorySpa
     # The message began a trace of its own, which the step names.
     assert by_name["job.run"].links[0].context.trace_id == by_name["run/jobs.run"].context.trace_id
     assert "POST" in names(exported), "the call of the provider over HTTP"
+
+
+def test_the_trace_of_a_batch_shows_the_hops_of_its_items(
+    engine: Engine, exported: InMemorySpanExporter, settings: LazySettings
+) -> None:
+    settings.PROVIDERS = market.configured(engine.simulator)
+    Route.objects.update(active=False)
+    route = market.offer("openai", provider_model="gpt-image-2", usd="0.0125")
+
+    def has_ended() -> bool:
+        engine.time.forward(60)
+        batch = ProviderBatch.objects.get()
+        rung("jobs.poll_batch", batch.pk)
+        batch.refresh_from_db()
+        return batch.status == "ended"
+
+    with Receiver() as customer:
+        lines = jsonl(*(item(number, params=SMALL, cache="off") for number in range(2)))
+        answer = post(engine.user, lines, f"callback_url={customer.url}", HTTP_TRACEPARENT=TRACEPARENT)
+        assert answer.status_code == 202, answer.content
+        jobs = list(Job.objects.filter(batch_id=answer.json()["id"]))
+        rung("jobs.flush", route.pk)
+        wait_until(has_ended)
+        for job in jobs:
+            rung("jobs.validate", job.pk)
+        sweep.sweep()
+        rung("webhooks.deliver", Delivery.objects.get(event__subject_id=answer.json()["id"]).pk)
+        passed_on = customer.wait_for(1)[0].headers["traceparent"]
+    assert names(exported) >= {
+        "POST v1/batches", "job.flush", "job.batch", "fetch", "job.validate", "settle", "webhook.deliver",
+    }  # fmt: skip
+    assert passed_on.split("-")[1] == TRACE
+    by_name = {span.name: span for span in exported.get_finished_spans()}
+    assert dict(by_name["POST v1/batches"].attributes or {})["batch_id"] == str(jobs[0].batch_id)
+    # One call ordered both: it is in the trace of the task that each of them names.
+    ordering = by_name["provider.submit_batch"].context.trace_id
+    flushed = [span for span in exported.get_finished_spans() if span.name == "job.flush"]
+    assert {str((span.attributes or {})["job_id"]) for span in flushed} == {str(job.pk) for job in jobs}
+    assert {span.links[0].context.trace_id for span in flushed} == {ordering}
 
 
 def test_no_span_holds_prompts_keys_or_queries(engine: Engine, exported: InMemorySpanExporter) -> None:

@@ -91,6 +91,9 @@ class OpenAI(AnswersAtOnce):
     def poll_batch(self, ticket: Ticket) -> BatchPending | BatchResults:
         return self._desk().poll(ticket)
 
+    def cancel_batch(self, ticket: Ticket) -> bool:
+        return self._desk().cancel(ticket)
+
     def poll(self, ticket: Ticket) -> Pending | Result:
         """Of one order in a batch: no other has a ticket."""
         batch = ticket.details.get("batch")

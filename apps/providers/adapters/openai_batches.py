@@ -20,7 +20,8 @@ from apps.providers.errors import ErrorKind, ProviderError
 
 ENDPOINT: Final = "/v1/images/generations"
 _KEY = "genplatform_batch"
-_UNDER_WAY: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+_CANCELABLE: Final = frozenset({"validating", "in_progress"})
+_UNDER_WAY: Final = frozenset({*_CANCELABLE, "finalizing", "cancelling"})
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 # Of the batches that a lost one is looked for among, the newest first.
 _PAGE, _MAX_PAGES = 100, 20
@@ -86,7 +87,9 @@ class Desk:
         if status not in _ENDED:
             counts = batch.get("request_counts") or {}
             done = sum(int(counts.get(name) or 0) for name in ("completed", "failed"))
-            return BatchPending(status if status in _UNDER_WAY else "in_progress", done)
+            return BatchPending(
+                status if status in _UNDER_WAY else "in_progress", done, cancelable=status in _CANCELABLE
+            )
         results = Lines(ticket, str(status), self._refusal)
         try:
             for name in ("output_file_id", "error_file_id"):
@@ -96,6 +99,17 @@ class Desk:
             results.close()
             raise
         return results
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """It is `cancelling` for up to ten minutes, while what was begun is finished."""
+        address = f"{self._url}/batches/{ticket.task_id}/cancel"
+        answer = http.exchange("POST", address, headers=self._headers)
+        if answer.status == 404:
+            raise ProviderError(ErrorKind.NOT_FOUND, "no such batch")
+        if answer.status in (400, 409):
+            return False
+        self._checked(answer)
+        return True
 
     def result_of(self, attempt_id: str, batch: Ticket) -> Result | None:
         """Of one order; None while the batch is under way. Raises ProviderError: the order's end."""
