@@ -207,6 +207,7 @@ MUTANTS = (
         "    ORDER BY j.due_at LIMIT %(batch)s FOR UPDATE OF j SKIP LOCKED\n",
         "    ORDER BY j.due_at LIMIT %(batch)s\n",
         ("tests/jobs/test_polls.py::test_what_another_worker_is_just_taking_is_passed_over",),
+        raises="OperationalError",
     ),
     Mutant(
         ("store away",),
