@@ -228,8 +228,8 @@ def _store(
         rows.copy(Refusal, lines)
     batch.refused = read.refused_count + len(refused)
     batch.held_usd = staged.held_usd
-    batch.completed = batch.cached = len(staged.cached)
-    batch.saved_usd = sum((item.saved_usd for item in staged.cached), money.ZERO)
+    batch.completed = batch.cached = len(staged.cached_saved_usd)
+    batch.saved_usd = sum(staged.cached_saved_usd, money.ZERO)
     batch.save(force_update=True)
     many.announce_cached(batch.pk)
     if roll_up.end(batch.pk):

@@ -28,6 +28,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class JsonAccept(DefaultContentNegotiation):
+    """The API answers JSON. `Accept` is weighed only where it says something else than what clients of JSON say."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        accept, query = (request.META.get(name, "") for name in ("HTTP_ACCEPT", "QUERY_STRING"))
+        if accept in ("", "*/*", "application/json") and not query:
+            return renderers[0], renderers[0].media_type
+        weighed: tuple[BaseRenderer, str] = super().select_renderer(request, renderers, format_suffix)
+        return weighed
+
+
 class AnyAccept(DefaultContentNegotiation):
     """For a view that also answers something else than JSON: `Accept` is its own to read, not DRF's to refuse."""
 

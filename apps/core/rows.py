@@ -3,15 +3,20 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from functools import cache
 from typing import IO, Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
 from django.db.models.base import ModelState
+from psycopg import _queries
 
 Row = TypeVar("Row", bound=models.Model)
 _CHUNK = 65_536
+# psycopg reads the placeholders of a statement anew each time if it is longer than 4 kB or has more than 50 of them,
+# which costs as much as sending it. Ours are few, and constant.
+_queries.MAX_CACHED_STATEMENT_LENGTH, _queries.MAX_CACHED_STATEMENT_PARAMS = 20_000, 200
 # What has a meaning of its own in a line of COPY.
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -19,29 +24,43 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 def insert(row: models.Model) -> None:
     """One INSERT of every column. No signals, no parents, nothing read back. Raises IntegrityError."""
-    execute(_insert(type(row)), _values(row))
+    execute(_insert(type(row)), values(row))
+    stored(row)
+
+
+def inserting(model: type[models.Model], *, when: str, instead: Mapping[str, str]) -> str:
+    """The text of an INSERT of every column, up to its FROM: the values of a row (`values`), but where the condition
+    `when` holds these expressions `instead`, by attribute."""
+    fields = model._meta.concrete_fields
+    names = ", ".join(f'"{field.column}"' for field in fields)
+    own = {field.attname: f"%({field.attname})s::{_type(field)}" for field in fields}
+    chosen = {name: f"CASE WHEN {when} THEN {other} ELSE {own[name]} END" for name, other in instead.items()}
+    return f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {", ".join((own | chosen).values())}'
+
+
+def stored(row: models.Model) -> None:
+    """The row is in the database: another statement than `insert` put it there."""
     row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
-def insert_from(row: models.Model, found: str, taking: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-    """INSERT of the row if the constant query `found`, with `values`, finds one; then the columns `taking`, by its
-    names for them, are taken from there into both rows. False if nothing was found: nothing is written.
-    """
-    statement = _insert_from(type(row), found, tuple(taking.items()))
-    returned = select(statement, {**_values(row), **values})
-    if not returned:
-        return False
-    reads = dict(_fields(type(row)))
-    for name, value in zip(taking, returned[0], strict=True):
-        read = reads[name]
-        setattr(row, name, read(value) if read and value is not None else value)
-    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-    return True
+def alone() -> AbstractContextManager[None]:
+    """Around one statement, which is a transaction of its own and needs no other; within one, its refusal leaves that
+    one usable."""
+    return transaction.atomic() if connection.in_atomic_block else nullcontext()
+
+
+def values(row: models.Model) -> dict[str, Any]:
+    """By attribute: what the driver is given. It knows all our types but JSON."""
+    given = row.__dict__
+    return {
+        name: _json(given[name]) if read and given[name] is not None else given[name]
+        for name, read in _fields(type(row))
+    }
 
 
 def line(row: models.Model) -> bytes:
     """The row as a line of COPY's text format (PostgreSQL's manual, COPY, "File Formats"), every column in order."""
-    return "\t".join(map(_cell, _values(row).values())).encode() + b"\n"
+    return "\t".join(map(_cell, values(row).values())).encode() + b"\n"
 
 
 def copy(model: type[models.Model], lines: IO[bytes], *, into: str = "") -> None:
@@ -120,15 +139,6 @@ def _reader(field: "models.Field[Any, Any]") -> Callable[[Any], Any] | None:
     return json.loads if isinstance(field, models.JSONField) else None
 
 
-def _values(row: models.Model) -> dict[str, Any]:
-    """By attribute: what the driver is given. It knows all our types but JSON."""
-    given = row.__dict__
-    return {
-        name: _json(given[name]) if read and given[name] is not None else given[name]
-        for name, read in _fields(type(row))
-    }
-
-
 def _json(value: Any) -> str:
     """Most JSON columns of most rows are empty."""
     return json.dumps(value) if value or not isinstance(value, dict | list) else repr(value)
@@ -150,20 +160,6 @@ def _insert(model: type[models.Model]) -> str:
     names = ", ".join(f'"{field.column}"' for field in fields)
     places = ", ".join(f"%({field.attname})s" for field in fields)
     return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({places})'  # noqa: S608
-
-
-@cache
-def _insert_from(model: type[models.Model], found: str, taking: tuple[tuple[str, str], ...]) -> str:
-    fields, taken = model._meta.concrete_fields, dict(taking)
-    names = ", ".join(f'"{field.column}"' for field in fields)
-    places = ", ".join(
-        f"found.{taken[field.attname]}" if field.attname in taken else f"%({field.attname})s::{_type(field)}"
-        for field in fields
-    )
-    return f"""
-        WITH found AS ({found})
-        INSERT INTO "{model._meta.db_table}" ({names}) SELECT {places} FROM found RETURNING {", ".join(taken)}
-    """  # noqa: S608
 
 
 def _type(field: "models.Field[Any, Any]") -> str:

@@ -7,10 +7,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import connection
-
 from apps.accounts.caller import Caller
-from apps.core import clock
+from apps.core import clock, rows
 from apps.core.errors import DomainError
 
 _MAX_RETRY_AFTER_S: Final = 60
@@ -32,28 +30,37 @@ class QueueFull(DomainError):
     code, status, title, retryable = "queue_full", 429, "Too many of your jobs are open", True
 
 
+def must_count(caller: Caller, priority: str) -> bool:
+    """Whether the job to be inserted could be one too many: then `check` is to be called.
+
+    Jobs are submitted no faster than the rate limit lets requests in. So after a count that leaves room, nothing is
+    counted until that many could have come: most submissions cost no statement here.
+    """
+    now, roomy_until = clock.now(), _roomy_until.get((caller.user_id, priority))
+    return roomy_until is None or not now < roomy_until <= now + timedelta(seconds=_TRUSTED_S)
+
+
 def check(caller: Caller, priority: str, *, expected_s: float) -> None:
     """Raises QueueFull if the job just inserted is one too many. To be called after the budget was reserved, in the
     same transaction: that lock makes a user's submissions take turns, so the count is exact.
 
-    Jobs are submitted no faster than the rate limit lets requests in. So after a count that leaves room, nothing is
-    counted until that many could have come: most submissions cost no statement here.
-
     `expected_s`: how long such a job usually takes; with the tier's places it says when the next one ends.
     """
-    now, limit = clock.now(), caller.tier.max_open_jobs
-    name = (caller.user_id, priority)
-    roomy_until = _roomy_until.get(name)
-    if roomy_until and now < roomy_until <= now + timedelta(seconds=_TRUSTED_S):
-        return
-    count = _open(*name, limit + 1)
-    if count > limit:
+    limit = caller.tier.max_open_jobs
+    if _count(caller, priority) > limit:
         raise QueueFull(
             f"At most {limit} of your jobs may be queued or running.",
             retry_after_s=_retry_after_s(expected_s, places=caller.tier.concurrency),
             limit=limit,
         )
-    _remember(name, now, room=limit - count, requests_per_minute=caller.tier.requests_per_minute)
+
+
+def learn(caller: Caller, priority: str) -> None:
+    """Counts for the sake of the next submission, where that could help: an answer from the cache takes no place, and
+    whoever gets nothing else is not to be counted for ever. What is inserted meanwhile is within the double rate that
+    is reckoned with."""
+    if caller.tier.max_open_jobs > 2 * caller.tier.requests_per_minute:
+        _count(caller, priority)
 
 
 def forget() -> None:
@@ -61,11 +68,15 @@ def forget() -> None:
     _roomy_until.clear()
 
 
-def _open(user_id: uuid.UUID, priority: str, limit: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(_OPEN, {"user_id": user_id, "priority": priority, "limit": limit})
-        count: int = cursor.fetchone()[0]
-    return count
+def _count(caller: Caller, priority: str) -> int:
+    """How many are open, up to one above the limit."""
+    now, limit, name = clock.now(), caller.tier.max_open_jobs, (caller.user_id, priority)
+    values = {"user_id": caller.user_id, "priority": priority, "limit": limit + 1}
+    [(count,)] = rows.select(_OPEN, values)
+    if count <= limit:
+        rate = caller.tier.requests_per_minute
+        _remember(name, now, room=limit - count, requests_per_minute=rate)
+    return int(count)
 
 
 def _remember(name: tuple[uuid.UUID, str], now: datetime, *, room: int, requests_per_minute: int) -> None:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from django.db import connection, transaction
 
@@ -18,7 +18,7 @@ from apps.jobs import cached, settle
 from apps.jobs.models import Job
 from apps.jobs.states import JobStatus
 from apps.ledger import many as ledger
-from apps.ledger.many import Cached, Purchase
+from apps.ledger.many import Purchase
 
 # As many as one transaction ends: it holds the lock of a budget meanwhile.
 AT_ONCE: Final = 1000
@@ -39,7 +39,7 @@ UPDATE jobs_staged j SET status = 'completed', due_at = NULL, rung_at = NULL, fl
 FROM (SELECT s.id, found.* FROM jobs_staged s CROSS JOIN LATERAL ({cached.LOOKUP % _ROW_ASKS}) found
       WHERE s.cache <> 'off' AND s.review <> 'pending') hit
 WHERE j.id = hit.id
-RETURNING j.id, j.type, j.model, j.estimated_cost_usd, j.saved_usd
+RETURNING j.saved_usd
 """  # noqa: S608 - only our own constants are interpolated
 _TO_BUY = """
 SELECT id, (quote->>'upper_bound_usd')::numeric, (quote->'routes'->0->>'price_id')::uuid
@@ -97,7 +97,8 @@ EXPIRED: Final = Ending(
 
 class Staged:
     """Jobs as `submit.prepare` made them, in a table of the caller's transaction: answered from the cache where that
-    can be. What is left `to_buy` may be dropped before all is inserted."""
+    can be (`cached_saved_usd`: what each such answer saved). What is left `to_buy` may be dropped before all is
+    inserted."""
 
     def __init__(self, lines: IO[bytes]) -> None:
         """`lines`: of `rows.line`, of jobs with rising ids."""
@@ -106,7 +107,7 @@ class Staged:
         rows.copy(Job, lines, into="jobs_staged")
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE jobs_staged")
-        self.cached = [Cached(*found) for found in rows.select(_ANSWER, {"now": clock.now()})]
+        self.cached_saved_usd = [saved_usd for (saved_usd,) in rows.select(_ANSWER, {"now": clock.now()})]
         self.to_buy = [Purchase(*found) for found in rows.select(_TO_BUY, {})]
 
     def drop(self, ids: Sequence[uuid.UUID]) -> None:
@@ -116,7 +117,7 @@ class Staged:
         self.to_buy = [purchase for purchase in self.to_buy if purchase.reference not in dropped]
 
     def insert(self, caller: Caller) -> tuple[int, Decimal]:
-        """Stores the jobs with their holds, and the records of those that the cache answered. Equal ones share one
+        """Stores the jobs with their holds; those that the cache answered are recorded by `tally`. Equal ones share one
         render: the first leads, unless another job does already, and the others follow. Returns how many there are and
         their estimated cost, USD.
 
@@ -127,9 +128,7 @@ class Staged:
         rows.execute(_INSERT_FOLLOWERS, {})
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE jobs_staged")
-        owner: dict[str, Any] = {"user_id": caller.user_id, "timezone": caller.timezone}
-        ledger.record_cached(**owner, items=self.cached)
-        ledger.reserve(**owner, purchases=self.to_buy)
+        ledger.reserve(user_id=caller.user_id, timezone=caller.timezone, purchases=self.to_buy)
         return count, estimated_usd
 
     @property

@@ -1,4 +1,5 @@
-"""The only place where a job ends: one transaction moves the job, the money, the cache and the webhook together.
+"""The only place where a job ends: one transaction moves the job, the money, the cache and the webhook together. What
+the cache answers ends as it is accepted (`accept`).
 
 Lock order: job, budget, the rest. Every verb is fenced: it answers False, and changes nothing, if the caller no
 longer holds the job.
@@ -18,7 +19,7 @@ from apps.caching import store as cache
 from apps.caching.store import Hit
 from apps.core import bell, clock, money, notify, rows
 from apps.core.telemetry import tracing
-from apps.jobs import attempts, cached, documents, leases, metrics
+from apps.jobs import attempts, documents, leases, metrics
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import AttemptStatus, Billed, CachePolicy, CacheTier, Flight, JobStatus
 from apps.ledger import holds, usage
@@ -231,6 +232,11 @@ def wanted(job: Job) -> bool:
     return job.batch_id is None and bool(endpoints.wanting(job.team_id, f"job.{job.status}"))
 
 
+def would_announce(job: Job) -> bool:
+    """Whether anybody would be told if the job, not accepted yet, were answered from the cache."""
+    return bool(job.callback_url or endpoints.wanting(job.team_id, f"job.{JobStatus.COMPLETED}"))
+
+
 def announce_to(job: Job) -> None:
     """The signed webhook to the job's callback URL and to the team's endpoints. Small: the prompt and the timeline are
     fetched from the job."""
@@ -244,53 +250,10 @@ def announce_to(job: Job) -> None:
     )
 
 
-def insert_cached(job: Job, *, timezone: str) -> bool:
-    """The job as one that ends as it is accepted, if its result is there. In the caller's transaction.
-
-    `timezone`: of the user whose month it counts in. False, and the job is as it was, if there is no result.
-    """
-    begun = {name: getattr(job, name) for name in _ENDS_AT_ONCE}
-    job.status, job.due_at, job.rung_at = JobStatus.COMPLETED, None, None
-    job.started_at, job.finished_at, job.flight = job.created_at, clock.now(), Flight.ALONE
-    # The answer that may have to be given again is in the row, and the result is in the answer.
-    if not (_insert_with_hit(job) if job.idempotency_key else _insert_from_cache(job)):
-        for name, value in begun.items():
-            setattr(job, name, value)
-        return False
-    usage.record_cached(
-        user_id=job.user_id,
-        timezone=timezone,
-        reference=job.pk,
-        kind=job.type,
-        model=job.model,
-        estimated_usd=job.estimated_cost_usd,
-        saved_usd=job.saved_usd,
-    )
-    if wanted(job):
-        announce_to(job)
-    return True
-
-
-_ENDS_AT_ONCE = ("status", "due_at", "rung_at", "started_at", "finished_at", "flight")
-_TAKEN = {"outputs": "outputs", "saved_usd": "cost_usd", "cached_from": "source_id", "cache_tier": "tier"}
-
-
-def _insert_from_cache(job: Job) -> bool:
-    """Looks up and inserts in one statement."""
-    return rows.insert_from(job, cached.LOOKUP, _TAKEN, cached.question(job))
-
-
-def _insert_with_hit(job: Job) -> bool:
-    hit = cached.lookup(job)
-    if hit:
-        job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
-        job.cache_tier = hit.tier
-        insert(job)
-    return hit is not None
-
-
-def insert(job: Job) -> None:
-    """The row, with the answer to its submission when that may have to be given again (Idempotency-Key)."""
-    if job.idempotency_key:
-        job.accepted_body = documents.accepted(job)
-    rows.insert(job)
+def end_at_once(job: Job, hit: Hit) -> None:
+    """The job, not stored yet, as one that ends as it is accepted."""
+    job.status, job.flight = JobStatus.COMPLETED, Flight.ALONE
+    job.due_at = job.rung_at = job.batch_route = None
+    job.started_at, job.finished_at = job.created_at, clock.now()
+    job.outputs, job.saved_usd, job.cached_from = hit.outputs, hit.cost_usd, hit.source_id
+    job.cache_tier = hit.tier

@@ -1,6 +1,7 @@
-"""Accepting a job: decide model and price, answer from the cache or hold the money, and ring. One transaction."""
+"""Accepting a job: decide model and price, answer from the cache or hold the money, and ring. All or nothing."""
 
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,12 +12,11 @@ from apps.accounts.caller import Caller
 from apps.core import clock, http, rows
 from apps.core.errors import DomainError, InvalidRequest
 from apps.core.telemetry import logs, tracing
-from apps.jobs import capacity, gathering, leases, plans, settle
+from apps.jobs import accept, cached, capacity, documents, gathering, leases, plans, settle
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.serializers import JobRequest
 from apps.jobs.states import CachePolicy, Flight, JobStatus, Priority, Review
-from apps.ledger import holds
 
 
 class IdempotencyKeyReused(DomainError):
@@ -74,7 +74,7 @@ def prepare(
         check_callback(asked.callback_url)
     planned = _plan(caller, asked)
     job = _new_job(caller, asked, planned, once, deadline_at)
-    if job.cache != CachePolicy.OFF and job.review != Review.PENDING:
+    if _may_reuse(job):
         job.flight = Flight.LEADS
     return job, planned
 
@@ -130,32 +130,51 @@ def _is_second(error: IntegrityError) -> bool:
     return getattr(diagnosis, "constraint_name", None) == "one_leader_per_fingerprint"
 
 
-@transaction.atomic(durable=True)
 def _insert(job: Job, caller: Caller, planned: Plan) -> None:
-    """Answers from the cache, or else holds the money and rings. What ops has to look at waits for that instead."""
-    may_reuse = job.cache != CachePolicy.OFF and job.review != Review.PENDING
-    if may_reuse and settle.insert_cached(job, timezone=caller.timezone):
-        return
-    _reserve(job, caller, planned)
+    """Answers from the cache, or else holds the money and rings. What ops has to look at waits for that instead.
+
+    One statement, as a rule; a transaction where more has to hold with it.
+    """
+    announces, must_count = settle.would_announce(job), capacity.must_count(caller, job.priority)
+    with transaction.atomic(durable=True) if announces or must_count else nullcontext():
+        if _answer_from_cache(job):
+            with rows.alone():
+                rows.insert(job)
+        else:
+            accept.accept(job, caller, planned, may_reuse=_may_reuse(job) and not job.idempotency_key)
+        if job.is_cached:
+            if announces:
+                settle.announce_to(job)
+            if must_count:
+                capacity.learn(caller, job.priority)
+            return
+        if must_count:
+            capacity.check(caller, job.priority, expected_s=planned.model.expected_s_p50)
+        if job.flight != Flight.FOLLOWS and job.review != Review.PENDING and job.batch_route is None:
+            leases.ring(job.pk)
+
+
+def _may_reuse(job: Job) -> bool:
+    return job.cache != CachePolicy.OFF and job.review != Review.PENDING
+
+
+def _answer_from_cache(job: Job) -> bool:
+    """For a job with an Idempotency-Key: the answer to its submission may have to be given again. It is stored with the
+    job, and a result is part of it; so that is looked up before."""
+    if job.idempotency_key is None:
+        return False
+    hit = cached.lookup(job) if _may_reuse(job) else None
+    if hit:
+        settle.end_at_once(job, hit)
+    job.accepted_body = documents.accepted(job)
+    return hit is not None
 
 
 @transaction.atomic(durable=True)
 def _buy(job: Job, caller: Caller, planned: Plan) -> None:
-    _reserve(job, caller, planned)
-
-
-def _reserve(job: Job, caller: Caller, planned: Plan) -> None:
-    settle.insert(job)
-    holds.reserve(
-        user_id=caller.user_id,
-        timezone=caller.timezone,
-        reference=job.pk,
-        amount_usd=planned.upper_bound_usd,
-        price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
-    )
+    accept.accept(job, caller, planned, may_reuse=False)
     capacity.check(caller, job.priority, expected_s=planned.model.expected_s_p50)
-    if job.flight != Flight.FOLLOWS and job.review != Review.PENDING and job.batch_route is None:
-        leases.ring(job.pk)
+    leases.ring(job.pk)
 
 
 def _new_job(

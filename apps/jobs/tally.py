@@ -1,6 +1,6 @@
 """Counts ended jobs into sums, each once: a trigger notes every job that ends, in the transaction that ends it, and
 who counts takes the note and adds to the sums in one transaction. So the sums are exact whatever dies, and ending a job
-costs one small row."""
+costs one small row. Answers from the cache become usage here, too: nothing was paid, so no client waits for that."""
 
 import json
 import uuid
@@ -21,6 +21,8 @@ from apps.core.telemetry.instruments import OTHER, Instrument, Totals
 from apps.jobs import metrics
 from apps.jobs.models import Total
 from apps.jobs.states import AttemptStatus, JobStatus
+from apps.ledger import many as ledger
+from apps.ledger.many import Cached
 
 BATCH: Final = 500
 # The provider of a job that none was asked for.
@@ -39,6 +41,10 @@ FROM jobs_job WHERE id = ANY(%(ids)s)
 _ATTEMPTS = """
 SELECT job_id, provider, status, started_at, submitted_at, result_at, fetched_at, finished_at
 FROM jobs_attempt WHERE job_id = ANY(%(ids)s) ORDER BY job_id, number
+"""
+_ANSWERS = """
+SELECT id, user_id, finished_at, type, model, estimated_cost_usd, saved_usd
+FROM jobs_job WHERE id = ANY(%(ids)s) AND cached_from IS NOT NULL AND cost_usd = 0
 """
 # Sums are locked in one order, so that two who count do not wait for each other in a circle.
 _ADD = """
@@ -89,6 +95,7 @@ def some() -> int:
     with transaction.atomic():
         ids = [job_id for (job_id,) in rows.select(_TAKE, {"batch": BATCH})]
         if ids:
+            ledger.record_cached([Cached(*answer) for answer in rows.select(_ANSWERS, {"ids": ids})])
             add(_count(ids))
     return len(ids)
 

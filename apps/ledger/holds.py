@@ -7,6 +7,8 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+from django.db import IntegrityError
+
 from apps.core import clock, money, rows
 from apps.core.ids import uuid7
 from apps.ledger import periods, posting
@@ -18,18 +20,15 @@ class HoldResolved(Exception):
     """The hold was captured or released before: a caller lost its fence."""
 
 
-_RESERVE = posting.taking(
-    """
-    hold AS (
-        INSERT INTO ledger_hold (id, reference, period_id, day_period_id, team_period_id, amount_usd, captured_usd,
-                                 refunded_usd, state, price_id, created_at)
-        SELECT %(hold_id)s, %(reference)s, period_id, day_period_id, team_period_id, %(held)s, 0, 0, 'held',
-               %(price_id)s, %(now)s
-        FROM admitted
-    )
-    """,
-    periods=posting.CURRENT,
-)
+_INTO_HOLD = """
+INSERT INTO ledger_hold (id, reference, period_id, day_period_id, team_period_id, amount_usd, captured_usd,
+                         refunded_usd, state, price_id, created_at)
+SELECT %(hold_id)s, %(reference)s, period_id, day_period_id, team_period_id, %(held)s,
+       0, 0, 'held', %(price_id)s, %(now)s
+"""
+_RESERVE = posting.taking(f"hold AS ({_INTO_HOLD} FROM admitted)", periods=posting.CURRENT)
+# What is stored without room has no period to be held in: the constraint refuses all of it (`lost_room`).
+_HOLD_FOR = f"hold AS ({_INTO_HOLD} FROM purchase LEFT JOIN admitted ON true)"
 _LOCK = """
 hold AS MATERIALIZED (
     SELECT * FROM ledger_hold WHERE reference = %(reference)s AND state = %(state)s FOR UPDATE
@@ -94,20 +93,43 @@ def reserve(
     Raises BudgetExceeded, with the figures a client needs, when spent + held + amount would pass one of their limits
     (M1), or the amount the cap of one job.
     """
-    at, amount = clock.now(), money.amount(amount_usd)
-    values = {
-        "kind": Entry.Kind.HOLD.value,
-        "user_id": user_id,
-        "reference": reference,
-        "hold_id": uuid7(),
-        "held": amount,
-        "job": amount,
-        "price_id": price_id,
-        "now": at,
-    }
+    values = asked(user_id=user_id, reference=reference, amount_usd=amount_usd, price_id=price_id)
     if not posting.take(_RESERVE, values):
-        periods.open_current(user_id=user_id, timezone=timezone, at=at)
+        periods.open_current(user_id=user_id, timezone=timezone, at=values["now"])
         posting.take(_RESERVE, values)
+
+
+def reserving(purchase: str) -> str:
+    """The WITH of a statement that reserves for what it stores itself: `purchase`, see posting.taking_for."""
+    return posting.taking_for(purchase, _HOLD_FOR)
+
+
+def asked(
+    *, user_id: uuid.UUID, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID
+) -> dict[str, Any]:
+    """The parameters of such a statement."""
+    amount = money.amount(amount_usd)
+    return posting.given(
+        {
+            "kind": Entry.Kind.HOLD.value,
+            "user_id": user_id,
+            "reference": reference,
+            "hold_id": uuid7(),
+            "held": amount,
+            "job": amount,
+            "price_id": price_id,
+            "now": clock.now(),
+        }
+    )
+
+
+def lost_room(error: IntegrityError) -> bool:
+    """Whether such a statement was refused because somebody took the room that it had seen. Another try sees that."""
+    diagnosis = getattr(error.__cause__, "diag", None)
+    return (getattr(diagnosis, "table_name", None), getattr(diagnosis, "column_name", None)) == (
+        Hold._meta.db_table,
+        "period_id",
+    )
 
 
 def extend(*, reference: uuid.UUID, amount_usd: Decimal, price_id: uuid.UUID) -> None:

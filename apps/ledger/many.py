@@ -30,9 +30,12 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A purchase answered from the cache: what it was, what it was estimated to cost, and what that saved, USD."""
+    """A purchase answered from the cache: whose and when, what it was, what it was estimated to cost, and what that
+    saved, USD."""
 
     reference: uuid.UUID
+    user_id: uuid.UUID
+    at: datetime
     kind: str
     model: str
     estimated_usd: Decimal
@@ -92,28 +95,46 @@ WITH hold AS (
 )
 SELECT count(*) FROM hold
 """  # noqa: S608
+# Tells whose periods are not open yet, with a moment that they should contain.
 _CACHED = f"""
 WITH item AS (
-    SELECT * FROM unnest(%(references)s::uuid[], %(kinds)s::text[], %(models)s::text[], %(estimated)s::numeric[],
-                         %(saved)s::numeric[]) AS i (reference, kind, model, estimated, saved)
-), posted AS ({posting.INTO_ENTRY}
-    SELECT 'charge', reference, %(period)s, %(day)s, %(team)s, %(user_id)s, %(team_id)s, NULL,
-           0, 0, 0, saved, 'from the cache', '', %(now)s
-    FROM item
+    SELECT * FROM unnest(%(references)s::uuid[], %(users)s::uuid[], %(times)s::timestamptz[], %(kinds)s::text[],
+                         %(models)s::text[], %(estimated)s::numeric[], %(saved)s::numeric[])
+                  AS i (reference, user_id, at, kind, model, estimated, saved)
+), placed AS MATERIALIZED (
+    SELECT i.*, m.id AS period_id, d.id AS day_period_id, g.id AS team_period_id, g.team_id, d.first_day AS day
+    FROM item i JOIN accounts_user u ON u.id = i.user_id
+    JOIN ledger_budgetperiod m
+      ON m.user_id = u.id AND m.scope = 'user_month' AND i.at >= m.starts_at AND i.at < m.ends_at
+    JOIN ledger_budgetperiod d
+      ON d.user_id = u.id AND d.scope = 'user_day' AND i.at >= d.starts_at AND i.at < d.ends_at
+    JOIN ledger_budgetperiod g
+      ON g.team_id = u.team_id AND g.scope = 'team_month' AND i.at >= g.starts_at AND i.at < g.ends_at
 ), record AS (
     INSERT INTO ledger_usagerecord (reference, period_id, user_id, team_id, day, kind, model, provider, cached, jobs,
                                     cost_usd, estimated_usd, saved_usd, generation_ms, at)
-    SELECT reference, %(period)s, %(user_id)s, %(team_id)s, %(first_day)s, kind, model, %(provider)s, true, 1,
+    SELECT reference, period_id, user_id, team_id, day, kind, model, %(provider)s, true, 1,
            0, estimated, saved, 0, %(now)s
-    FROM item
+    FROM placed
+    ON CONFLICT (reference) WHERE jobs = 1 DO NOTHING
+    RETURNING *
+), posted AS ({posting.INTO_ENTRY}
+    SELECT 'charge', p.reference, p.period_id, p.day_period_id, p.team_period_id, p.user_id, p.team_id, NULL,
+           0, 0, 0, p.saved, 'from the cache', '', %(now)s
+    FROM placed p JOIN record r ON r.reference = p.reference
+), summed AS (
+    INSERT INTO ledger_usageday AS d (user_id, team_id, day, model, provider, cached, jobs,
+                                      cost_usd, estimated_usd, saved_usd, generation_ms)
+    SELECT user_id, team_id, day, model, provider, true, count(*), 0, sum(estimated_usd), sum(saved_usd), 0
+    FROM record GROUP BY user_id, team_id, day, model, provider
+    -- Rows are locked in one order, so that two who record do not wait for each other in a circle.
+    ORDER BY user_id, day, model, provider, team_id
+    ON CONFLICT (user_id, day, model, provider, cached, team_id) DO UPDATE SET
+        jobs = d.jobs + EXCLUDED.jobs, estimated_usd = d.estimated_usd + EXCLUDED.estimated_usd,
+        saved_usd = d.saved_usd + EXCLUDED.saved_usd
 )
-INSERT INTO ledger_usageday AS d (user_id, team_id, day, model, provider, cached, jobs,
-                                  cost_usd, estimated_usd, saved_usd, generation_ms)
-SELECT %(user_id)s, %(team_id)s, %(first_day)s, model, %(provider)s, true, count(*), 0, sum(estimated), sum(saved), 0
-FROM item GROUP BY model
-ON CONFLICT (user_id, day, model, provider, cached, team_id) DO UPDATE SET
-    jobs = d.jobs + EXCLUDED.jobs, estimated_usd = d.estimated_usd + EXCLUDED.estimated_usd,
-    saved_usd = d.saved_usd + EXCLUDED.saved_usd
+SELECT DISTINCT u.id, u.timezone, i.at FROM item i JOIN accounts_user u ON u.id = i.user_id
+WHERE u.team_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM placed p WHERE p.reference = i.reference)
 """  # noqa: S608
 
 
@@ -146,21 +167,26 @@ def release(references: Sequence[uuid.UUID], *, reason: str) -> int:
     return int(released)
 
 
-def record_cached(*, user_id: uuid.UUID, timezone: str, items: Sequence[Cached]) -> None:
-    """Records answers from the cache: for each an entry of 0 with what it saved and its record, and the day's sums."""
-    if not items:
-        return
-    now = clock.now()
-    values = {**_periods(user_id, timezone, now), "now": now, "provider": CACHE}
+def record_cached(items: Sequence[Cached]) -> None:
+    """Records answers from the cache, each once, however often it is asked: an entry of 0 with what it saved, the
+    record, and the sums of the day on which it was given."""
     for some in _parts(items):
-        columns = {
+        values = {
             "references": [item.reference for item in some],
+            "users": [item.user_id for item in some],
+            "times": [item.at for item in some],
             "kinds": [item.kind for item in some],
             "models": [item.model for item in some],
             "estimated": [item.estimated_usd for item in some],
             "saved": [item.saved_usd for item in some],
+            "provider": CACHE,
+            "now": clock.now(),
         }
-        rows.execute(_CACHED, {**values, **columns})
+        closed = rows.select(_CACHED, values)
+        for user_id, timezone, at in closed:
+            periods.open_current(user_id=user_id, timezone=timezone, at=at)
+        if closed:
+            rows.execute(_CACHED, values)
 
 
 def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

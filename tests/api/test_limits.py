@@ -3,18 +3,21 @@
 import math
 import re
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
 from apps.jobs import cancel, capacity, run
 from apps.jobs.models import Job
+from apps.ledger import holds
 from apps.ledger.models import Hold
 from apps.ops import reconcile
 from tests import factories
@@ -146,3 +149,41 @@ def test_exactly_the_limit_is_admitted_when_many_come_at_once() -> None:
     assert sorted(answers) == [202] * 5 + [429] * 11
     assert Job.objects.count() == 5
     assert reconcile.differences() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_loses_the_room_that_it_saw_is_refused_and_leaves_nothing() -> None:
+    tight = factories.someone(tier=factories.tier(monthly_budget_usd=Decimal("0.012")))
+    assert asks(tight, "the first opens the month")[0] == 202
+
+    def second() -> tuple[int, str]:
+        try:
+            return asks(tight, "a second that fits as long as nobody else takes the rest")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            holds.reserve(
+                user_id=tight.user.pk,
+                timezone="UTC",
+                reference=uuid.uuid4(),
+                amount_usd=Decimal("0.005"),
+                price_id=uuid.uuid4(),
+            )
+            answer = pool.submit(second)
+            until_somebody_waits_for_a_lock()
+        assert answer.result() == (402, "budget_exceeded")
+    assert (Job.objects.count(), Hold.objects.count()) == (1, 2)
+
+
+def until_somebody_waits_for_a_lock() -> None:
+    """That the current transaction holds."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    with connection.cursor() as cursor:
+        for _ in range(1000):
+            cursor.execute(waiting)
+            if cursor.fetchone():
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 
 from apps.core import clock
+from apps.jobs import tally
 from apps.ledger import corrections, schemas
 from apps.ledger.models import Budget, BudgetPeriod, Entry, TeamBudget
 from tests import factories
@@ -110,6 +111,7 @@ def test_a_refund_lowers_the_cost_of_its_day(pro: Someone) -> None:
 def test_a_job_is_counted_from_submission_to_result(pro: Someone, work: Any) -> None:
     for _ in range(2):
         work(pro.api.post("/v1/jobs", body(), format="json").json()["id"])
+    tally.all_of_them()  # as every five seconds
     found = usage(pro, group_by="cached")
     assert groups(found) == {"false": (1, "0.005"), "true": (1, "0")}
     assert found["total"]["saved_usd"] == "0.005"
