@@ -94,9 +94,9 @@ def _admitted(job: Job, slow: Attempt) -> Admitted | None:
 def _route(attempt: Attempt) -> RouteInfo | None:
     """As the catalog has it now."""
     model = snapshot.current().models.get(attempt.model)
-    known = {str(route.id): route for route in model.routes} if model else {}
     # Of one just opened it is still text.
-    return known.get(str(attempt.route_id))
+    name = str(attempt.route_id)
+    return next((route for route in model.routes if str(route.id) == name), None) if model else None
 
 
 def _may_be_left(provider: str) -> bool:

@@ -190,10 +190,11 @@ def leave(
     return bool(left)
 
 
-def nudge(job_id: uuid.UUID) -> bool:
-    """Makes the job due now: news has come. A holder at work finds it due when it leaves."""
+def nudge(job_id: uuid.UUID, *, rung: bool = False) -> bool:
+    """Makes the job due now: news has come. A holder at work finds it due when it leaves. `rung`: the caller rings."""
     at = clock.now()
-    return bool(Job.objects.open().filter(pk=job_id, due_at__gt=at).update(due_at=at, rung_at=None))
+    later = Job.objects.open().filter(pk=job_id, due_at__gt=at)
+    return bool(later.update(due_at=at, rung_at=at if rung else None))
 
 
 def ring(job_id: uuid.UUID, *, can_wait: bool = False) -> None:

@@ -1,13 +1,16 @@
-"""Polling in bulk: one statement takes the jobs that want news of their provider, one gives them back.
+"""Polling in bulk: one statement takes the jobs that want news of their provider and puts the next question off.
 
 Thousands of jobs may be under way, each asked for every half minute, nearly always to hear that it is not ready: a
-message, a claim and a write for each would cost more than the question. What has news goes its usual way, by `run`.
+message, a claim and a write for each would cost more than the question. So asking takes no lease, and an answer that
+says nothing new writes nothing: who dies while it asks leaves jobs that are asked for again half a minute later. Who
+is answered that there is more to do, makes the job due, and it goes its usual way, by `run`.
 """
 
 import json
+import math
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +19,12 @@ from django.db import transaction
 from apps.core import clock, notify, rows
 from apps.jobs import hedging, leases, run
 from apps.jobs.models import Attempt, Job
+from apps.jobs.states import Priority
 from apps.providers import call
 from apps.providers.contract import Pending, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
 
-# As many as one thread can ask within a lease, also where an answer takes a while.
+# As many as one thread can ask before they are due again, also where an answer takes a while.
 BATCH = 50
 # The provider can't be reached: that says nothing of the work.
 SAYS_NOTHING = frozenset(
@@ -32,9 +36,11 @@ SAYS_NOTHING = frozenset(
         ErrorKind.RATE_LIMITED,
     }
 )
+# A page of a list costs as much as so many questions.
+_FEW = 5
 
 # What a look needs of each; the rest is most of what reading them would cost.
-_OF_JOB = ("id", "team_id", "priority", "quote", "lease", "traceparent")
+_OF_JOB = ("id", "team_id", "priority", "traceparent")
 _OF_ATTEMPT = (
     "id",
     "job_id",
@@ -48,104 +54,159 @@ _OF_ATTEMPT = (
     "hedged",
     "submitted_at",
 )
+# The quote only of who was never asked for: it says how long such a job takes. What a provider lists comes due at one
+# time, one after the other as it was ordered: neighbours in the list.
 _TAKE = f"""
 WITH due AS (
-    SELECT j.id FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
+    SELECT j.id AS job, a.id AS attempt,
+        CASE WHEN a.provider = ANY(%(listing)s)
+             THEN %(listed_at)s + make_interval(secs => extract(epoch FROM j.created_at)::numeric %% 86400 / 100000)
+             ELSE %(next_at)s END AS set_at,
+        CASE WHEN a.polls = 0 THEN j.quote END,
+        {rows.columns(Job, "j", _OF_JOB)}, {rows.columns(Attempt, "a", _OF_ATTEMPT)}
+    FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
     WHERE j.status = 'running' AND j.due_at <= %(now)s AND j.lease_expires_at IS NULL
       AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
     ORDER BY j.due_at LIMIT %(batch)s FOR UPDATE OF j SKIP LOCKED
-), j AS (
-    UPDATE jobs_job SET lease = gen_random_uuid(), lease_expires_at = %(expires_at)s, due_at = %(expires_at)s
-    FROM due WHERE jobs_job.id = due.id RETURNING jobs_job.*
+), put_off AS (
+    UPDATE jobs_job SET due_at = due.set_at, rung_at = NULL FROM due WHERE jobs_job.id = due.job
+), counted AS (
+    UPDATE jobs_attempt SET polls = jobs_attempt.polls + 1 FROM due WHERE jobs_attempt.id = due.attempt
 )
-SELECT {rows.columns(Job, "j", _OF_JOB)}, {rows.columns(Attempt, "a", _OF_ATTEMPT)}
-FROM j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
+SELECT * FROM due
 """  # noqa: S608 - only our own constants are interpolated
+# The columns before those of the job.
+_BEFORE = 4
 
-# A nudge that came meanwhile (`due_at` before the lease's end) makes a job due now, as in leases.leave.
-_GIVE_BACK = """
-WITH news AS (
-    SELECT * FROM jsonb_to_recordset(%(news)s::jsonb) AS n(
-        job uuid, lease uuid, attempt uuid, next_at timestamptz, provider_status text, progress float8, polls integer)
+# Only the time that we set ourselves: whoever made the job due meanwhile, or holds it, knows better.
+_NOTE = """
+WITH notes AS (
+    SELECT * FROM jsonb_to_recordset(%(notes)s::jsonb) AS n(
+        job uuid, attempt uuid, set_at timestamptz, next_at timestamptz,
+        provider_status text, progress float8, is_news boolean)
 ), noted AS (
-    UPDATE jobs_attempt a SET provider_status = n.provider_status, progress = n.progress, polls = n.polls
-    FROM news n WHERE a.id = n.attempt AND a.status = 'submitted'
+    UPDATE jobs_attempt a SET provider_status = n.provider_status, progress = n.progress
+    FROM notes n WHERE a.id = n.attempt AND a.status = 'submitted' AND n.is_news
 )
-UPDATE jobs_job j SET lease_expires_at = NULL, rung_at = NULL,
-    due_at = CASE WHEN j.due_at < j.lease_expires_at THEN j.due_at ELSE n.next_at END
-FROM news n WHERE j.id = n.job AND j.lease = n.lease AND j.status = 'running'
+UPDATE jobs_job j SET due_at = n.next_at FROM notes n
+WHERE j.id = n.job AND j.due_at = n.set_at AND n.next_at <> n.set_at
 """
 
 
 def some() -> int:
     """Asks for up to BATCH jobs whose providers were to be asked by now. Returns how many."""
     taken = _take()
-    if not taken:
-        return 0
-    with leases.kept(taken):
-        news = [row for job in taken if (row := _look_in_its_trace(job))]
-        _give_back(taken, news)
+    # A connection is not kept from others while providers answer.
+    rows.let_go()
+    told = _told_together(taken)
+    _write([note for job in taken if (note := _look(job, told.get(job.pk)))])
     return len(taken)
 
 
 def _take() -> list[Job]:
     at = clock.now()
-    found = rows.select(
-        _TAKE,
-        {
-            "now": at,
-            "expires_at": at + timedelta(seconds=settings.JOB_LEASE_S),
-            "batch": BATCH,
-        },
-    )
+    values = {
+        "now": at,
+        "batch": BATCH,
+        "next_at": at + timedelta(seconds=run.MAX_POLL_S),
+        "listing": [provider for provider in settings.PROVIDERS if call.lists(provider)],
+        "listed_at": _listed_at(at),
+    }
+    found = rows.select(_TAKE, values)
     return [_with_attempt(row) for row in found]
 
 
+def _listed_at(at: datetime) -> datetime:
+    """When providers that list their orders are next asked: twice a minute, not twice within a moment."""
+    soon = (at + timedelta(seconds=run.MAX_POLL_S / 2)).timestamp()
+    return datetime.fromtimestamp(math.ceil(soon / run.MAX_POLL_S) * run.MAX_POLL_S, UTC)
+
+
 def _with_attempt(row: tuple[Any, ...]) -> Job:
-    job = rows.make(Job, row[: len(_OF_JOB)], _OF_JOB)
-    job.past = [rows.make(Attempt, row[len(_OF_JOB) :], _OF_ATTEMPT)]
+    _, _, set_at, quote = row[:_BEFORE]
+    own = _BEFORE + len(_OF_JOB)
+    job = rows.make(Job, row[_BEFORE:own], _OF_JOB)
+    job.due_at = set_at
+    if quote is not None:
+        job.quote = json.loads(quote)
+    job.past = [rows.make(Attempt, row[own:], _OF_ATTEMPT)]
     return job
 
 
-def _look_in_its_trace(job: Job) -> dict[str, Any] | None:
-    with leases.step("poll", job):
-        return _look(job)
+def _told_together(taken: Sequence[Job]) -> dict[uuid.UUID, Pending]:
+    """Of the jobs whose provider can tell of many at once, those that it says are under way."""
+    told: dict[uuid.UUID, Pending] = {}
+    for provider in {job.past[0].provider for job in taken}:
+        if call.lists(provider):
+            theirs = [job for job in taken if job.past[0].provider == provider]
+            told |= _listed(provider, {job.pk: _ticket(job.past[0]) for job in theirs})
+    return told
 
 
-def _look(job: Job) -> dict[str, Any] | None:
-    """How it stands, if it is still under way. None: there is other news, for which `run` was rung."""
+def _listed(provider: str, tickets: dict[uuid.UUID, Ticket]) -> dict[uuid.UUID, Pending]:
+    """One page after the other, while each tells of some."""
+    told: dict[uuid.UUID, Pending] = {}
+    while len(tickets) >= _FEW:
+        try:
+            page = call.poll_many(provider, list(tickets.values()))
+        except ProviderError:
+            # Whatever it is, each may be asked for by itself.
+            break
+        found = {job_id: page[one.task_id] for job_id, one in tickets.items() if one.task_id in page}
+        told |= found
+        if len(found) < _FEW:
+            break
+        tickets = {job_id: one for job_id, one in tickets.items() if job_id not in found}
+    return told
+
+
+def _look(job: Job, told: Pending | None) -> dict[str, Any] | None:
+    """What is to be noted, if anything. Where there is more to do, `run` is rung."""
     attempt = job.past[0]
-    status, progress, later_s = attempt.provider_status, attempt.progress, None
     try:
-        answer = call.poll(attempt.provider, Ticket.from_json(attempt.ticket or ""))
+        answer = told or call.poll(attempt.provider, _ticket(attempt))
     except ProviderError as error:
-        if error.kind not in SAYS_NOTHING:
-            leases.leave(job, next_at=clock.now(), ring=leases.RUN)
-            return None
-        later_s = error.retry_after_s
+        if error.kind in SAYS_NOTHING:
+            return _note(job, attempt, None, error.retry_after_s)
     else:
-        if not isinstance(answer, Pending) or hedging.is_due(job, attempt):
-            leases.leave(job, next_at=clock.now(), ring=leases.RUN)
-            return None
-        status, progress = answer.status, answer.progress
+        if isinstance(answer, Pending) and not hedging.is_due(job, attempt):
+            return _note(job, attempt, answer, None)
+    with leases.step("poll", job):
+        leases.nudge(job.pk, rung=True)
+        leases.ring(job.pk, can_wait=job.priority == Priority.BATCH)
+    return None
+
+
+def _ticket(attempt: Attempt) -> Ticket:
+    return Ticket.from_json(attempt.ticket or "")
+
+
+def _note(job: Job, attempt: Attempt, told: Pending | None, later_s: float | None) -> dict[str, Any] | None:
+    """None if all is as it was, and the next question may wait for the time that was set when the job was taken."""
+    known = attempt.provider_status, attempt.progress
+    heard = (told.status, told.progress) if told else known
+    at = clock.now()
+    set_at, next_at = job.due_at or at, run.next_poll(job, attempt, later_s)
+    if next_at - at >= timedelta(seconds=run.MAX_POLL_S) and (later_s or 0.0) <= run.MAX_POLL_S:
+        next_at = set_at
+    if next_at == set_at and heard == known:
+        return None
     return {
         "job": str(job.pk),
-        "lease": str(job.lease),
         "attempt": str(attempt.pk),
-        "next_at": run.next_poll(job, attempt, later_s).isoformat(),
-        "provider_status": status,
-        "progress": progress,
-        "polls": attempt.polls + 1,
+        "set_at": set_at.isoformat(),
+        "next_at": next_at.isoformat(),
+        "provider_status": heard[0],
+        "progress": heard[1],
+        "is_news": heard != known,
     }
 
 
-def _give_back(taken: Sequence[Job], news: Sequence[dict[str, Any]]) -> None:
-    if not news:
+def _write(notes: Sequence[dict[str, Any]]) -> None:
+    if not notes:
         return
-    rows.execute(_GIVE_BACK, {"news": json.dumps(news)})
-    before = {str(job.pk): job.past[0] for job in taken}
+    rows.execute(_NOTE, {"notes": json.dumps(notes)})
     with transaction.atomic():
-        for row in news:
-            known = before[row["job"]]
-            if (row["provider_status"], row["progress"]) != (known.provider_status, known.progress):
-                notify.changed(uuid.UUID(row["job"]))
+        for note in notes:
+            if note["is_news"]:
+                notify.changed(uuid.UUID(note["job"]))

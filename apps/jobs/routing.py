@@ -49,7 +49,7 @@ def choices(
     never earlier than its provider asked (`retry_after_s`, from now).
     """
     tried = [attempt for attempt in attempts if not _is_throttled(attempt)]
-    if len(tried) >= max_attempts:
+    if len(tried) >= max_attempts or any(_ends_all(attempt) for attempt in attempts):
         return []
     tries = Counter(str(attempt.route_id) for attempt in tried)
     refusals = Counter(str(attempt.route_id) for attempt in attempts if _is_throttled(attempt))
@@ -155,3 +155,8 @@ def _is_throttled(attempt: Attempt) -> bool:
 
 def _may_retry(attempt: Attempt) -> bool:
     return not attempt.error_kind or POLICIES[ErrorKind(attempt.error_kind)].retry
+
+
+def _ends_all(attempt: Attempt) -> bool:
+    """What went wrong there is not taken elsewhere."""
+    return bool(attempt.error_kind) and not POLICIES[ErrorKind(attempt.error_kind)].fall_back

@@ -30,8 +30,10 @@ log = structlog.get_logger(__name__)
 MAX_CRASHES = 3
 # Without news by webhook a job is polled: soon at first, then at most this seldom.
 _FIRST_POLL_S = 1.0
-_MAX_POLL_S = 30.0
+MAX_POLL_S = 30.0
 _POLL_GROWTH = 1.5
+# From so many polls on it is the longest pause; a day of them is beyond what a float can be raised to.
+_POLLS_GROWING = 20
 _LOOK_IN_INBOX_S = 10.0
 _LOOK_FOR_BATCH_S = 300.0
 # A provider that just dropped a connection is given a moment.
@@ -287,8 +289,8 @@ def _fetch_later(job: Job, attempt: Attempt, result: Result, error: Exception) -
 def next_poll(job: Job, attempt: Attempt, not_before_s: float | None = None) -> datetime:
     """First when half of such jobs are done, then ever more seldom: the webhook usually comes before."""
     usual_s = float(job.quote["time_s"]["p50"]) if attempt.polls == 0 else 0.0
-    backoff_s = min(_MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH**attempt.polls)
-    at = clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, _MAX_POLL_S), not_before_s or 0.0))
+    backoff_s = min(MAX_POLL_S, _FIRST_POLL_S * _POLL_GROWTH ** min(attempt.polls, _POLLS_GROWING))
+    at = clock.now() + timedelta(seconds=max(backoff_s, min(usual_s, MAX_POLL_S), not_before_s or 0.0))
     hedge_at = hedging.due_at(job, attempt)
     return min(at, hedge_at) if hedge_at and hedge_at > clock.now() else at
 

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -182,15 +182,24 @@ def _is_quiet(connection: http.client.HTTPConnection) -> bool:
 
 def _target(url: str) -> _Target:
     """Raises Unsent."""
+    # Of all the questions to a provider only the path differs.
+    slash = url.find("/", url.find("://") + 3)
+    if slash < 0:
+        slash = len(url)
+    return _Target(*_origin(url[:slash]), url[slash:] or "/")
+
+
+@lru_cache(maxsize=64)
+def _origin(url: str) -> tuple[bool, str, int | None]:
+    """Raises Unsent."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise Unsent(type(error).__name__) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise Unsent("InvalidURL")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(parts.scheme == "https", parts.hostname, port, path)
+    return parts.scheme == "https", parts.hostname, port
 
 
 @cache

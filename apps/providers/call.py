@@ -1,7 +1,7 @@
 """Every call to a provider passes here: one place for timing, logging and the last word on errors."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -18,6 +18,7 @@ from apps.providers.contract import (
     Capabilities,
     Fitted,
     GenerationRequest,
+    Lists,
     Pending,
     Result,
     Ticket,
@@ -66,6 +67,24 @@ def poll(provider: str, ticket: Ticket) -> Pending | Result:
     """
     with reach.asking(provider):
         return _timed(provider, "poll", lambda adapter: adapter.poll(ticket), ErrorKind.MALFORMED)
+
+
+def poll_many(provider: str, tickets: Sequence[Ticket]) -> Mapping[str, Pending]:
+    """Which of the orders, by task id, are still under way, as far as one call shows; any other is to be polled by
+    itself. Raises ProviderError, which says nothing of any.
+    """
+    with reach.asking(provider):
+        return _timed(
+            provider, "poll_many", lambda adapter: _lists(adapter).poll_many(tickets), ErrorKind.MALFORMED
+        )
+
+
+def lists(provider: str) -> bool:
+    """Whether `poll_many` is of use there."""
+    try:
+        return capabilities(provider).lists
+    except ProviderError:
+        return False
 
 
 def cancel(provider: str, ticket: Ticket) -> bool:
@@ -144,6 +163,12 @@ def capabilities(provider: str) -> Capabilities:
 def _batches(adapter: Adapter) -> Batches:
     if not isinstance(adapter, Batches):
         raise ProviderError(ErrorKind.UNSUPPORTED, "the provider has no batches")
+    return adapter
+
+
+def _lists(adapter: Adapter) -> Lists:
+    if not isinstance(adapter, Lists):
+        raise ProviderError(ErrorKind.UNSUPPORTED, "the provider has no list of orders")
     return adapter
 
 

@@ -88,7 +88,8 @@ class Capabilities:
     idempotent: a submit sent twice with the same key buys once, so a lost answer may be asked for by sending again.
     finds: `find` can tell what became of a submit. cancels: `cancel` takes back unbilled what has not begun.
     webhooks: it tells the end. synchronous: `submit` waits for the result, and no ticket is ever given.
-    batches: the kinds that it makes in batches, as `Batches` says.
+    batches: the kinds that it makes in batches, as `Batches` says. lists: it tells of many orders at once, as `Lists`
+    says.
     """
 
     kinds: frozenset[str]
@@ -98,6 +99,7 @@ class Capabilities:
     webhooks: bool = False
     synchronous: bool = False
     batches: frozenset[str] = frozenset()
+    lists: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,16 @@ class Batches(Protocol):
     def cancel_batch(self, ticket: Ticket) -> bool:
         """Whether the provider stops it: what has not begun there is neither made nor billed. Its end is still to be
         asked for. False: it was too late."""
+        ...
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """What an adapter has besides, whose `capabilities.lists` holds: one call that tells of many orders."""
+
+    def poll_many(self, tickets: Sequence[Ticket]) -> Mapping[str, Pending]:
+        """Which of the orders, by task id, are still under way, as far as one call shows. Of any other nothing is said:
+        it is polled by itself. The newest are told of first. Raises ProviderError, which says nothing of any."""
         ...
 
 

@@ -144,8 +144,15 @@ class Ledger:
     def open_tasks(self) -> list[dict[str, Any]]:
         return self._rows("SELECT * FROM tasks WHERE state = 'open'")
 
-    def latest_tasks(self, limit: int) -> list[dict[str, Any]]:
-        return self._rows("SELECT * FROM tasks ORDER BY created_at DESC LIMIT ?", (limit,))
+    def latest_tasks(
+        self, limit: int, *, protocol: str | None = None, before: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest first, of those accepted `before` this time (Unix seconds)."""
+        return self._rows(
+            "SELECT * FROM tasks WHERE (? IS NULL OR protocol = ?) AND (? IS NULL OR created_at < ?)"
+            " ORDER BY created_at DESC LIMIT ?",
+            (protocol, protocol, before, before, limit),
+        )
 
     def entries(
         self, *, task_id: str | None, since: float, protocol: str | None = None

@@ -111,12 +111,19 @@ class _Door(Door):
         return await self.stop(request, request.path_params["task_id"], answer)
 
     async def latest(self, request: Request) -> Response:
-        """The newest first, without pages: the simulator forgets."""
+        """The newest first, of those made before `created_before` (ISO 8601), without further pages: the simulator
+        forgets."""
+        self.provider.ledger.call(self.protocol, "list")
         if refused := self._unauthenticated(request):
             return refused
-        rows = self.provider.ledger.latest_tasks(_PAGE)
-        mine = [Task.from_row(row) for row in rows if row["protocol"] == self.protocol]
-        results = [_prediction(task, task.phase) for task in mine]
+        before = request.query_params.get("created_before")
+        try:
+            until = datetime.fromisoformat(before).timestamp() if before else None
+        except ValueError:
+            return self.render(Refusal(422, "created_before: ISO 8601"))
+        rows = self.provider.ledger.latest_tasks(_PAGE, protocol=self.protocol, before=until)
+        tasks = [self.provider.engine.get(row["id"]) or Task.from_row(row) for row in rows]
+        results = [_prediction(task, told(task)) for task in tasks]
         return JSONResponse({"previous": None, "next": None, "results": results})
 
     async def account(self, request: Request) -> Response:

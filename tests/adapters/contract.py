@@ -143,6 +143,7 @@ synchronous = those(lambda s: s.capabilities.synchronous)
 several = those(lambda s: s.several)
 in_batches = those(lambda s: bool(s.capabilities.batches))
 telling = those(lambda s: s.capabilities.webhooks)
+listing = those(lambda s: s.capabilities.lists)
 
 
 def bought(adapter: Adapter, request: GenerationRequest) -> Ticket:

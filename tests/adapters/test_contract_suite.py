@@ -16,6 +16,7 @@ from apps.providers.contract import (
     BatchPending,
     BatchResults,
     GenerationRequest,
+    Lists,
     Pending,
     Result,
     Ticket,
@@ -31,6 +32,7 @@ from tests.adapters.contract import (
     finished,
     in_batches,
     is_as_ordered,
+    listing,
     result_of,
     several,
     synchronous,
@@ -346,6 +348,43 @@ def test_an_unknown_ticket_is_not_found(subject: Subject, simulator: Simulator) 
     )
     assert error.kind == ErrorKind.NOT_FOUND
     assert not error.ends_generation
+
+
+@everyone
+def test_only_who_says_so_tells_of_many_orders_at_once(subject: Subject, simulator: Simulator) -> None:
+    assert isinstance(subject.adapter(simulator), Lists) == subject.capabilities.lists
+
+
+@listing
+def test_of_many_orders_those_are_told_that_are_under_way(subject: Subject, simulator: Simulator) -> None:
+    simulator.settings(time_scale=1, concurrency=3)
+    adapter = subject.adapter(simulator)
+    assert isinstance(adapter, Lists)
+    ended, running, failed = (
+        bought(adapter, subject.ask(f"{order}"))
+        for order in ("a [time:0.1]", "b [time:30]", "c [fault:failed][time:0.1]")
+    )
+    queued = bought(adapter, subject.ask("d [time:60]"))
+    strange = bought(adapter, subject.ask("e [fault:unknown-status][time:60]"))
+    wait_until(lambda: simulator.summary()["tasks_by_state"].get("failed"))
+    wait_until(lambda: simulator.summary()["tasks_by_state"].get("completed"))
+    told = adapter.poll_many([ended, running, failed, queued, strange])
+    assert told.keys() == {running.task_id, queued.task_id}
+    assert told[running.task_id] == adapter.poll(running)
+    assert adapter.poll_many([Ticket.named(running.task_id, model=subject.model)]) == {}
+
+
+@listing
+def test_a_list_that_can_not_be_had_ends_nothing(subject: Subject, simulator: Simulator) -> None:
+    adapter = subject.adapter(simulator)
+    assert isinstance(adapter, Lists)
+    ticket = bought(adapter, subject.ask("x [time:600]"))
+    simulator.settings(dead=[subject.name])
+    assert not error_of(lambda: adapter.poll_many([ticket])).ends_generation
+    simulator.settings(dead=[])
+    stranger = subject.adapter(simulator, api_key="wrong")
+    assert isinstance(stranger, Lists)
+    assert error_of(lambda: stranger.poll_many([ticket])).kind == ErrorKind.AUTHENTICATION
 
 
 # --- Cancel and find --------------------------------------------------------------------------

@@ -174,3 +174,9 @@ def test_a_refused_submit_has_its_kind(odd_provider: Receiver, given: Answer, ki
     odd_provider.answers(given)
     assert error_of(lambda: adapter(odd_provider).submit(ask())).kind == kind
     assert len(odd_provider.requests) == 1
+
+
+def test_the_answer_about_another_request_is_malformed(odd_provider: Receiver) -> None:
+    odd_provider.answers(answer({"request_id": "r1", "status": "IN_PROGRESS"}))
+    error = error_of(lambda: adapter(odd_provider).poll(Ticket("r2", {"model": MODEL})))
+    assert (error.kind, error.ends_generation) == (ErrorKind.MALFORMED, False)

@@ -5,7 +5,9 @@ What needs the package itself is in test_litellm_package.py.
 
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -148,3 +150,9 @@ def test_an_exception_without_an_answer_may_have_been_billed() -> None:
 
 def test_a_representation_shows_no_secret(adapter: LiteLLM) -> None:
     assert "the-key" not in repr(adapter)
+
+
+@pytest.mark.parametrize("cost", [None, 0.0, -0.04, "nan", "inf", "soon"])
+def test_a_cost_that_is_none_is_unknown_and_never_free(cost: object) -> None:
+    assert litellm._cost_usd(SimpleNamespace(_hidden_params={"response_cost": cost})) is None
+    assert litellm._cost_usd(SimpleNamespace(_hidden_params={"response_cost": 0.04})) == Decimal("0.04")

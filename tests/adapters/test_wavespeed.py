@@ -269,3 +269,15 @@ def test_an_answer_that_drips_is_cut_off(odd_provider: Receiver) -> None:
 
     odd_provider.answers(Answer(chunks=drip()))
     assert refused(WaveSpeed(odd_provider.url, "k", ""), ask()).kind == ErrorKind.AMBIGUOUS
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_poll_whose_answer_drips_is_cut_off(odd_provider: Receiver) -> None:
+    def drip() -> Any:
+        while not odd_provider.closing.wait(0.05):
+            yield b" "
+
+    odd_provider.answers(Answer(chunks=drip()))
+    with pytest.raises(ProviderError) as caught:
+        WaveSpeed(odd_provider.url, "k", "").poll(Ticket("t1"))
+    assert caught.value.kind == ErrorKind.AMBIGUOUS

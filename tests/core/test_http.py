@@ -492,3 +492,10 @@ def test_garbage_instead_of_http_fails(settings: LazySettings) -> None:
             get(f"http://127.0.0.1:{server.getsockname()[1]}/")
         thread.join()
     assert failed.value.kind == "truncated"
+
+
+def test_a_file_that_says_it_is_too_large_is_not_read(receiver: Receiver) -> None:
+    receiver.answers(Answer(body=b"x" * 10, length=10_000_000_000))
+    with pytest.raises(http.FetchFailed) as failed:
+        get(receiver.url, max_bytes=1000)
+    assert failed.value.kind == "too_large"

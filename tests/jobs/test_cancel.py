@@ -3,6 +3,8 @@
 from decimal import Decimal
 
 from apps.core import clock
+from apps.jobs import unknowns
+from apps.jobs.states import Billed
 from tests import factories
 from tests.jobs.engine import FREE, Engine
 
@@ -101,3 +103,15 @@ def test_canceled_work_is_not_served_to_others(engine: Engine) -> None:
     engine.validate(job)
     again = engine.finish(engine.submit(cache="exact"))
     assert again.cached_from is None
+
+
+def test_an_outcome_that_two_learn_at_once_is_booked_once(engine: Engine) -> None:
+    """The webhook's worker and the sweep's, each with the provider's word in hand."""
+    job = engine.run(engine.submit("slow [time:20]"))
+    engine.cancel(job)
+    engine.run(job)
+    engine.provider_done()
+    attempt = engine.attempt(job)
+    for _ in range(2):
+        unknowns.known(attempt, Billed.YES)
+    assert (engine.fresh(job).cost_usd, engine.hold(job), engine.absorbed(job)) == (PRICE, "captured", FREE)

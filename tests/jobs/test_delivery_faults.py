@@ -71,3 +71,12 @@ def test_fewer_pictures_than_ordered_are_not_the_order(engine: Engine) -> None:
 def test_more_pictures_than_ordered_are_not_delivered(engine: Engine) -> None:
     job = engine.finish(engine.submit("[fault:wrong-n] a fox"))
     assert (job.status, len(job.outputs), job.cost_usd) == ("completed", 1, PRICE)
+
+
+@pytest.mark.parametrize("fault", ["blank", "black"])
+def test_a_picture_without_a_picture_is_bought_again_at_the_platforms_cost(
+    engine: Engine, fault: str
+) -> None:
+    job = engine.finish(engine.submit(f"[fault:{fault}*1] a fox"))
+    assert (job.status, engine.statuses(job)) == ("completed", ["rejected", "accepted"])
+    assert (job.cost_usd, engine.absorbed(job)) == (PRICE, PRICE)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apps.artifacts import store
+from apps.artifacts.models import Artifact
 from apps.core import clock
 from apps.jobs import attempts, leases, outcomes, run, settle
 from apps.jobs.models import Attempt, Job
@@ -373,3 +374,31 @@ def test_an_attempt_that_is_closed_stays_closed(engine: Engine) -> None:
     attempts.unknown(attempt, message="?")
     assert rows(job) == before
     assert attempt.status == AttemptStatus.ACCEPTED
+
+
+def test_an_earlier_status_heard_late_takes_nothing_back(engine: Engine, settings: Any) -> None:
+    """A provider whose answers go back and forth: who was slow heard "generating", the heir had the result."""
+    job = engine.run(engine.submit("[fault:regress] slow [time:1]"))
+    engine.due(job)
+    zombie, stale = claimed(job), engine.attempt(job)
+    engine.time.forward(settings.JOB_LEASE_S)
+    engine.provider_done()
+    job = engine.run(job)
+    while engine.statuses(job) == ["submitted"]:
+        job = engine.run(engine.due(job))
+    told = Pending(Ticket.from_json(stale.ticket or ""), "generating", 0.2)
+    attempts.pending(zombie, stale, told, next_at=clock.now())
+    attempt = engine.attempt(job)
+    assert (attempt.status, attempt.progress) == ("fetched", None)
+    assert engine.finish(job).status == "completed"
+
+
+def test_what_is_stored_is_handed_on_to_be_checked_and_not_fetched_again(engine: Engine) -> None:
+    """The worker died before the ring for the check: the sweep rings for `run`, as for any job."""
+    engine.simulator.settings(time_scale=0)
+    job = engine.run(engine.submit())
+    [kept] = engine.attempt(job).outputs
+    job = engine.run(job)
+    assert (engine.statuses(job), engine.attempt(job).outputs) == (["fetched"], [kept])
+    assert Artifact.objects.count() == 1
+    assert engine.validate(job).status == "completed"

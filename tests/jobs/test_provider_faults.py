@@ -160,3 +160,18 @@ def test_the_next_job_of_a_failed_one_is_not_served_from_the_cache(engine: Engin
     assert failed.status == "failed"
     job = engine.finish(engine.submit("[fault:truncated*3] a fox", cache="exact"))
     assert (job.status, job.cached_from) == ("completed", None)
+
+
+def test_a_model_that_its_provider_retired_is_made_by_another_one(engine: Engine) -> None:
+    engine.simulator.faults("404", match="fast-draft")
+    job = engine.finish(engine.submit(fallback_models=["standard"]))
+    assert (job.status, engine.statuses(job)) == ("completed", ["failed", "accepted"])
+    assert engine.attempts(job)[0].error_kind == "invalid_request"
+    assert [row["outcome"] for row in engine.submits()] == ["404", "accepted"]
+
+
+def test_a_prompt_that_one_provider_refused_is_not_shown_to_another(engine: Engine) -> None:
+    job = engine.finish(engine.submit("[fault:refused] a fox", fallback_models=["standard"]))
+    assert (job.status, job.error_code, job.error_retryable) == ("failed", "content_rejected", False)
+    assert (job.cost_usd, engine.absorbed(job), engine.hold(job)) == (FREE, FREE, "released")
+    assert len(engine.submits()) == 1

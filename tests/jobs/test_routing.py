@@ -84,6 +84,12 @@ def test_a_refusal_that_no_retry_helps_ends_the_route_not_the_job() -> None:
     assert left([A, B], [attempt(A, "authentication")]) == ["b"]
 
 
+def test_what_may_not_be_shopped_around_ends_all_routes() -> None:
+    first, second = route("a"), route("b")
+    tried = [attempt(first, "content_rejected")]
+    assert routing.choices([first, second], tried, now=NOW, max_attempts=4) == []
+
+
 def test_after_so_many_tries_nothing_is_left() -> None:
     assert left([A, B, C], [attempt(A), attempt(B), attempt(C), attempt(A)]) == []
     assert left([A], [attempt(A)] * 3) == []

@@ -1,5 +1,6 @@
 """Our own store fails: what is paid for waits for it and is never generated again."""
 
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -138,3 +139,17 @@ def test_a_download_that_fails_once_is_tried_again_not_bought_again(engine: Engi
     settings.ALLOW_LOOPBACK_TARGETS = True
     assert engine.finish(job).status == "completed"
     assert len(engine.submits()) == 1
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_bought_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is downloaded goes through a temporary file, where none can be made."""
+    job = engine.run(engine.submit("slow [time:0.1]"))
+    engine.provider_done()
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        for _ in range(7):
+            job = engine.run(engine.due(job))
+            assert (job.status, engine.statuses(job)) == ("running", ["submitted"])
+    assert (engine.finish(job).status, len(engine.submits())) == ("completed", 1)

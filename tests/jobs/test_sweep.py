@@ -147,3 +147,17 @@ def test_idempotency_keys_are_forgotten_after_a_month(engine: Engine, settings: 
     assert sweep.old_idempotency_keys() == 1
     assert engine.fresh(job).idempotency_key is None
     engine.finish(job)
+
+
+def test_what_a_dead_worker_had_in_hand_is_rung_again_whatever_waits(
+    engine: Engine, long_queue: None, settings: Any
+) -> None:
+    """Its message is gone with it, and is not among those that wait."""
+    job = engine.submit()
+    leases.claim(job.pk)
+    engine.time.forward(settings.JOB_LEASE_S - 1)
+    assert sweep.due_jobs() == 0
+    engine.time.forward(1)
+    assert sweep.due_jobs() == 1
+    bells.clear("io")
+    engine.finish(job)

@@ -8,10 +8,12 @@ import pytest
 
 from apps.catalog.models import Route
 from apps.core import clock
+from apps.core import redis as redis_of
 from apps.jobs import sweep
 from apps.providers import breaker_store, health, limiter
 from apps.providers.models import Provider
 from tests import factories
+from tests.fakes.simulator import free_port
 from tests.jobs import market
 from tests.jobs.engine import FREE, Engine
 
@@ -226,3 +228,32 @@ def test_the_estimate_of_who_waits_is_still_in_the_job(engine: Engine) -> None:
     someone = factories.someone()
     job = engine.run(engine.submit(by=someone))
     assert someone.api.get(f"/v1/jobs/{job.pk}").json()["estimated_cost_usd"] == "0.005"
+
+
+def test_a_429_that_does_not_say_how_long_makes_the_others_wait_a_moment(engine: Engine) -> None:
+    throttled = engine.run(engine.submit("[fault:429-absent*1] a fox"))
+    other = engine.run(engine.submit("an owl"))
+    assert (len(engine.submits()), other.waiting_for) == (1, "rate_limited")
+    assert other.due_at
+    assert timedelta() < other.due_at - clock.now() <= timedelta(seconds=3)
+    assert {engine.finish(job).status for job in (throttled, other)} == {"completed"}
+
+
+def test_without_redis_a_process_leaves_a_dead_provider_alone_by_itself(two: Engine) -> None:
+    breaker_store._away_until = limiter._away_until = float("inf")
+    two.simulator.faults("500", match="wavespeed-ai/")
+    for index in range(7):
+        assert two.finish(two.submit(f"fox {index}")).status == "completed"
+    assert len([row for row in two.submits() if row["model"] == DRAFT]) == 5
+
+
+def test_a_redis_that_hangs_up_stops_no_order(engine: Engine, settings: Any) -> None:
+    settings.CACHE_REDIS_URL = f"redis://127.0.0.1:{free_port()}"
+    for cached in (redis_of.client, breaker_store._script, limiter._script):
+        cached.cache_clear()
+    try:
+        job = engine.finish(engine.submit())
+    finally:
+        for cached in (redis_of.client, breaker_store._script, limiter._script):
+            cached.cache_clear()
+    assert (job.status, job.cost_usd) == ("completed", PRICE)

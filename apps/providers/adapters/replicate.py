@@ -1,5 +1,8 @@
 """Replicate, HTTP API v1 (https://replicate.com/docs/reference/http).
 
+What is under way is told a hundred at a time: the list of predictions, the newest first, begins where one likes
+(`created_before`, of 2025). A ticket so remembers when its prediction was made.
+
 Predictions are bare JSON. No idempotency key is known, and a prediction shows nothing of ours that it could be found
 by, so a lost answer is never sent again. Whether a canceled or failed prediction is billed, its documentation leaves
 open: only one that never started is taken for unbilled.
@@ -7,9 +10,10 @@ open: only one that never started is taken for unbilled.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from apps.providers import answers, fitting, http, signatures
@@ -43,6 +47,9 @@ _BY_END = {
     "canceled": ErrorKind.CANCELED,
     "aborted": ErrorKind.CANCELED,
 }
+_UNDER_WAY = ("starting", "processing")
+# A hundred predictions, each with its input and log.
+_MAX_LIST_BYTES = 16_000_000
 _PROGRESS = re.compile(r"(\d{1,3})%\|")
 
 
@@ -52,7 +59,7 @@ class Replicate:
     api_key: str = field(repr=False)
     webhook_secret: str = field(repr=False)
 
-    capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True, cancels=True)
+    capabilities: ClassVar = Capabilities(kinds=frozenset(_TAKES), webhooks=True, cancels=True, lists=True)
 
     def fit(self, request: GenerationRequest) -> Fitted:
         if request.kind not in _TAKES:
@@ -89,6 +96,26 @@ class Replicate:
 
     def poll(self, ticket: Ticket) -> Pending | Result:
         return _outcome(self._ask("GET", ticket, ""))
+
+    def poll_many(self, tickets: Sequence[Ticket]) -> Mapping[str, Pending]:
+        """Of the hundred made before the newest of `tickets`, itself included. One that a webhook named has no time."""
+        newest = max((made for one in tickets if (made := _made_at(one))), default=None)
+        if newest is None:
+            return {}
+        # Whether the bound belongs to it, its documentation leaves open.
+        before = (newest + timedelta(milliseconds=1)).isoformat()
+        url = f"{self.base_url}/v1/predictions?created_before={quote(before, safe='')}"
+        answer = http.exchange("GET", url, headers=self._headers(), max_bytes=_MAX_LIST_BYTES)
+        if answer.status != 200:
+            raise _refusal(answer)
+        listed, asked = answer.json().get("results"), {one.task_id for one in tickets}
+        if not isinstance(listed, list):
+            raise ProviderError(ErrorKind.MALFORMED, "no list of predictions in the answer")
+        return {
+            one["id"]: Pending(_ticket(one), *_way(one))
+            for one in listed
+            if isinstance(one, dict) and one.get("id") in asked and one.get("status") in _UNDER_WAY
+        }
 
     def cancel(self, ticket: Ticket) -> bool:
         """What has started may be billed."""
@@ -142,7 +169,7 @@ def _prediction(answer: http.Answer) -> dict[str, Any]:
 
 
 def _outcome(prediction: dict[str, Any]) -> Pending | Result:
-    ticket, status = Ticket(prediction["id"]), prediction.get("status")
+    ticket, status = _ticket(prediction), prediction.get("status")
     if status == "succeeded":
         return Result(ticket, _outputs(prediction.get("output")), inference_ms=_inference_ms(prediction))
     if isinstance(status, str) and status in _BY_END:
@@ -150,7 +177,25 @@ def _outcome(prediction: dict[str, Any]) -> Pending | Result:
         rejected = status == "failed" and answers.is_moderation(message)
         raise ProviderError(ErrorKind.CONTENT_REJECTED if rejected else _BY_END[status], message)
     # A word we do not know is no end: the next poll, or the deadline, decides.
-    return Pending(ticket, "submitted" if status == "starting" else "generating", _progress(prediction))
+    return Pending(ticket, *_way(prediction))
+
+
+def _way(prediction: dict[str, Any]) -> tuple[Literal["submitted", "generating"], float | None]:
+    """How far it is."""
+    return "submitted" if prediction.get("status") == "starting" else "generating", _progress(prediction)
+
+
+def _ticket(prediction: dict[str, Any]) -> Ticket:
+    made_at = prediction.get("created_at")
+    return Ticket(prediction["id"], {"created_at": made_at} if isinstance(made_at, str) else {})
+
+
+def _made_at(ticket: Ticket) -> datetime | None:
+    try:
+        made_at = datetime.fromisoformat(ticket.details.get("created_at", ""))
+    except ValueError:
+        return None
+    return made_at if made_at.tzinfo else None
 
 
 def _outputs(output: object) -> tuple[Output, ...]:
