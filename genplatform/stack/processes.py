@@ -107,7 +107,10 @@ def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
     pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
     return Process(
-        "cpu", _worker("cpu", *pool), env={"DB_POOL_MAX": "0", **_ONE_THREAD}, ready_line=_WORKER_READY
+        "cpu",
+        ("nice", "-n", "5", *_worker("cpu", *pool)),
+        env={"DB_POOL_MAX": "0", **_ONE_THREAD},
+        ready_line=_WORKER_READY,
     )
 
 

@@ -16,6 +16,7 @@ _QUALITY = "tests/validation/test_quality.py"
 
 _ANSWERS = "apps/providers/answers.py"
 _HTTP = "apps/providers/http.py"
+_ASKED = "apps/providers/asked.py"
 _ERRORS = "apps/providers/errors.py"
 _SIGNATURES = "apps/providers/signatures.py"
 _WAVESPEED = "apps/providers/adapters/wavespeed.py"
@@ -162,8 +163,8 @@ SUBMIT = (
     Mutant(
         ("hang", "reset", "accept-reset", "accept-hang", "accept-short", "accept-cut"),
         _HTTP,
-        "    except httpx.TransportError as error:\n        raise ProviderError(ErrorKind.AMBIGUOUS,",
-        "    except httpx.TransportError as error:\n        raise ProviderError(ErrorKind.CONNECT,",
+        "except asked.LOST as error:\n            raise ProviderError(ErrorKind.AMBIGUOUS,",
+        "except asked.LOST as error:\n            raise ProviderError(ErrorKind.CONNECT,",
         (
             f"{_SUITE}::test_a_provider_that_says_nothing_is_ambiguous[wavespeed-hang]",
             f"{_KIND}[replicate-reset]",
@@ -175,9 +176,9 @@ SUBMIT = (
     ),
     Mutant(
         ("hang",),
-        _HTTP,
-        "        read=wait_s,\n",
-        "        read=None,\n",
+        _ASKED,
+        "connection.sock.settimeout(wait_s)",
+        "connection.sock.settimeout(None)",
         (f"{_SUITE}::test_a_provider_that_says_nothing_is_ambiguous[stability-hang]",),
     ),
     Mutant(
@@ -323,8 +324,8 @@ POLLS = (
     Mutant(
         ("poll-reset",),
         _HTTP,
-        "    except asked.LOST as error:\n        raise ProviderError(ErrorKind.AMBIGUOUS,",
-        "    except asked.LOST as error:\n        raise ProviderError(ErrorKind.GENERATION_FAILED,",
+        "except asked.LOST as error:\n            raise ProviderError(ErrorKind.AMBIGUOUS,",
+        "except asked.LOST as error:\n            raise ProviderError(ErrorKind.GENERATION_FAILED,",
         (f"{_POLL}[wavespeed-poll-reset]",),
     ),
     Mutant(
@@ -706,7 +707,7 @@ DELIVERIES = (
     ),
     Mutant(
         ("huge",),
-        _HTTP,
+        _ASKED,
         "        if read > max_bytes:\n",
         "        if False:\n",
         (
@@ -752,17 +753,13 @@ DELIVERIES = (
     ),
     Mutant(
         ("drip",),
-        _HTTP,
+        _ASKED,
         "        if time.monotonic() > ends_at:\n",
         "        if False:\n",
-        ("tests/adapters/test_wavespeed.py::test_an_answer_that_drips_is_cut_off",),
-    ),
-    Mutant(
-        ("drip",),
-        "apps/providers/asked.py",
-        "        if time.monotonic() > ends_at:\n",
-        "        if False:\n",
-        ("tests/adapters/test_wavespeed.py::test_a_poll_whose_answer_drips_is_cut_off",),
+        (
+            "tests/adapters/test_wavespeed.py::test_an_answer_that_drips_is_cut_off",
+            "tests/adapters/test_wavespeed.py::test_a_poll_whose_answer_drips_is_cut_off",
+        ),
     ),
 )
 
