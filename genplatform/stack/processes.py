@@ -86,32 +86,20 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 def _io(environ: Mapping[str, str]) -> Process:
     """Provider calls, downloads, deliveries and sweeps: many at once, all waiting for somebody else."""
     pool = ("-Q", "control,io", "-P", "threads", "-c", environ.get("IO_THREADS", "100"))
-    return Process(
-        "io", _worker("io", *pool), env={"DB_POOL_MAX": "15", **_ONE_THREAD}, ready_line=_WORKER_READY
-    )
+    return _worker("io", *pool, connections=15)
 
 
 def _batch(environ: Mapping[str, str]) -> Process:
     """The same for work of priority batch. In a process of its own, and a nicer one: whoever waits for an answer waits
     for none of its threads, nor for the interpreter's lock, nor for the processor."""
     pool = ("-Q", "io_batch", "-P", "threads", "-c", environ.get("BATCH_THREADS", "8"))
-    return Process(
-        "batch",
-        ("nice", "-n", "10", *_worker("batch", *pool)),
-        env={"DB_POOL_MAX": "10", **_ONE_THREAD},
-        ready_line=_WORKER_READY,
-    )
+    return _worker("batch", *pool, connections=10, niceness=10)
 
 
 def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
     pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
-    return Process(
-        "cpu",
-        ("nice", "-n", "5", *_worker("cpu", *pool)),
-        env={"DB_POOL_MAX": "0", **_ONE_THREAD},
-        ready_line=_WORKER_READY,
-    )
+    return _worker("cpu", *pool, connections=0, niceness=5)
 
 
 def _beat(environ: Mapping[str, str]) -> Process:
@@ -130,12 +118,16 @@ def _flower(environ: Mapping[str, str]) -> Process:
     )
 
 
-_WORKER_READY = " ready."
-
-
-def _worker(name: str, *pool: str) -> tuple[str, ...]:
+def _worker(name: str, *pool: str, connections: int, niceness: int = 0) -> Process:
+    """`connections`: of its pool. `niceness`: how much it gives way to others where processors are short."""
     quiet = ("--without-gossip", "--without-mingle")
-    return _celery("worker", "-n", f"{name}@%h", *pool, *quiet, "--loglevel", "INFO")
+    command = _celery("worker", "-n", f"{name}@%h", *pool, *quiet, "--loglevel", "INFO")
+    return Process(
+        name,
+        ("nice", "-n", str(niceness), *command),
+        env={"DB_POOL_MAX": str(connections), **_ONE_THREAD},
+        ready_line=" ready.",
+    )
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
