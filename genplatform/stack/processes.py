@@ -37,6 +37,7 @@ def listed(environ: Mapping[str, str]) -> tuple[Process, ...]:
         _io(environ),
         _batch(environ),
         _cpu(environ),
+        _batch_cpu(environ),
         _beat(environ),
         _flower(environ),
     )
@@ -98,8 +99,14 @@ def _batch(environ: Mapping[str, str]) -> Process:
 
 def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
-    pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    pool = ("-Q", "cpu", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
     return _worker("cpu", *pool, connections=0, niceness=5)
+
+
+def _batch_cpu(environ: Mapping[str, str]) -> Process:
+    """The same for work of priority batch, which comes in heaps: one batch's results would take every processor."""
+    pool = ("-Q", "cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    return _worker("batch_cpu", *pool, connections=0, niceness=10)
 
 
 def _beat(environ: Mapping[str, str]) -> Process:
