@@ -22,6 +22,7 @@ from apps.ops import reference
 from apps.providers.errors import POLICIES
 from genplatform import urls as every_room  # noqa: F401 - loads what the URL table needs: all errors are known then
 from genplatform.celery import QUEUES, app
+from genplatform.stack import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -93,6 +94,16 @@ def rung() -> dict[str, str]:
                 # A name instead of a task: only where the two tasks of a job are chosen from.
                 assert path == Path("apps/jobs/leases.py"), path
     return found
+
+
+def test_every_queue_has_a_worker_and_those_of_batch_work_the_one_that_is_looked_for() -> None:
+    heard_by: dict[str, str] = {}
+    for process in processes.listed({}):
+        if "-Q" in process.command:
+            queues = process.command[process.command.index("-Q") + 1]
+            heard_by |= dict.fromkeys(queues.split(","), process.name)
+    assert heard_by.keys() == set(QUEUES)
+    assert heard_by.items() >= leases._HEARD_BY.items()
 
 
 def beat() -> dict[str, str]:
