@@ -81,7 +81,7 @@ class BatchAdmin(HistoryAdmin):
             ("ended otherwise", batch.ended - batch.completed, "red"),
         )
         shares = ((name, count / batch.total, colour) for name, count, colour in parts)
-        return bar(f"{100 * batch.progress:.0f} %", *shares)
+        return bar(f"{100 * batch.progress:.0f}\u00a0%", *shares)
 
     @admin.display(description="items")
     def items(self, batch: Batch) -> str:

@@ -32,6 +32,7 @@ class Batches(APIView):
     scopes = {"GET": READ, "POST": WRITE}
 
     @extend_schema(
+        summary="Submit a batch",
         request={
             "application/jsonl": OpenApiTypes.STR,
             "application/x-ndjson": OpenApiTypes.STR,
@@ -59,6 +60,7 @@ class Batches(APIView):
         return _accepted(batch, replayed=replayed)
 
     @extend_schema(
+        summary="List your batches",
         operation_id="batches_list",
         parameters=[
             OpenApiParameter("cursor", str, description="`next` of the page before"),
@@ -86,6 +88,7 @@ class BatchDetail(APIView):
     scopes = {"GET": READ}
 
     @extend_schema(
+        summary="Look at a batch, or wait for it",
         parameters=[
             OpenApiParameter(
                 "wait", int, description="Seconds to wait for the end; at most the server's limit."
@@ -108,7 +111,10 @@ class BatchResults(APIView):
     scopes = {"GET": READ}
     content_negotiation_class = inputs.AnyAccept
 
-    @extend_schema(responses={(200, "application/jsonl"): schemas.ItemResult, **problems(404)})
+    @extend_schema(
+        summary="Read a batch's results",
+        responses={(200, "application/jsonl"): schemas.ItemResult, **problems(404)},
+    )
     def get(self, request: Request, batch_id: uuid.UUID) -> StreamingHttpResponse:
         batch = _batch(request, batch_id)
         stream = StreamingHttpResponse(results.lines(batch), content_type="application/jsonl")
@@ -122,7 +128,9 @@ class BatchCancel(APIView):
     scopes = {"POST": WRITE}
 
     @extend_schema(
-        request=None, responses={202: schemas.BatchDetail, 200: schemas.BatchDetail, **problems(404)}
+        summary="Cancel a batch",
+        request=None,
+        responses={202: schemas.BatchDetail, 200: schemas.BatchDetail, **problems(404)},
     )
     def post(self, request: Request, batch_id: uuid.UUID) -> Response:
         batch = _batch(request, batch_id)

@@ -104,6 +104,7 @@ class SemanticMatch(models.Model):
     created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
+        verbose_name_plural = "semantic matches"
         constraints = [
             models.CheckConstraint(condition=models.Q(judged__in=["", "right", "wrong"]), name="judged_known")
         ]

@@ -21,6 +21,7 @@ class Purge(APIView):
     scopes = {"POST": "jobs:write"}
 
     @extend_schema(
+        summary="Forget cached results",
         request=schemas.PurgeRequest,
         responses={200: schemas.Purged, **problems(400, 403, 411, 413, 415, 422)},
     )

@@ -58,6 +58,7 @@ class Jobs(APIView):
         return response
 
     @extend_schema(
+        summary="Submit a job",
         request=serializers.JobRequest,
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
         responses={
@@ -75,6 +76,7 @@ class Jobs(APIView):
         return _accepted(job, replayed=replayed)
 
     @extend_schema(
+        summary="List your jobs",
         operation_id="jobs_list",
         parameters=listing.PARAMETERS,
         responses={200: schemas.JobPage, **problems(422)},
@@ -89,6 +91,7 @@ class JobDetail(APIView):
     scopes = {"GET": READ}
 
     @extend_schema(
+        summary="Look at a job, or wait for it",
         parameters=[
             OpenApiParameter(
                 "wait", int, description="Seconds to wait for the end; at most the server's limit."
@@ -110,7 +113,11 @@ class JobCancel(APIView):
 
     scopes = {"POST": WRITE}
 
-    @extend_schema(request=None, responses={202: schemas.JobDetail, 200: schemas.JobDetail, **problems(404)})
+    @extend_schema(
+        summary="Cancel a job",
+        request=None,
+        responses={202: schemas.JobDetail, 200: schemas.JobDetail, **problems(404)},
+    )
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         job = _job(request, job_id)
         cancel.ask(job.pk)
@@ -125,6 +132,7 @@ class JobFeedback(APIView):
     scopes = {"POST": WRITE}
 
     @extend_schema(
+        summary="Say what you think of a result",
         request=serializers.FeedbackRequest,
         responses={200: schemas.FeedbackAnswer, **problems(400, 404, 409, 411, 413, 415, 422)},
     )
@@ -140,7 +148,7 @@ class JobEvents(APIView):
     scopes = {"GET": READ}
     content_negotiation_class = inputs.AnyAccept
 
-    @extend_schema(responses={200: schemas.Events, **problems(404)})
+    @extend_schema(summary="Follow a job", responses={200: schemas.Events, **problems(404)})
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse | StreamingHttpResponse:
         job = _job(request, job_id)
         if "text/event-stream" in request.headers.get("Accept", ""):
@@ -159,6 +167,7 @@ class Estimates(APIView):
     scopes = {"POST": READ}
 
     @extend_schema(
+        summary="Ask what a job would cost",
         request=serializers.EstimateRequest,
         responses={200: schemas.Estimate, **problems(403, 404, 410, 422)},
     )
@@ -178,7 +187,7 @@ class Models(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Models, **problems()})
+    @extend_schema(summary="List the models", responses={200: schemas.Models, **problems()})
     def get(self, request: Request) -> Response:
         asker = caller.required(request)
         return Response({"data": [documents.model(each, asker) for each in snapshot.current().offered()]})

@@ -32,7 +32,7 @@ class BudgetView(APIView):
 
     scopes = {"GET": READ}
 
-    @extend_schema(responses={200: schemas.Budget, **problems()})
+    @extend_schema(summary="See what remains", responses={200: schemas.Budget, **problems()})
     def get(self, request: Request) -> Response:
         asker = caller.required(request)
         caps = statements.caps(user_id=asker.user_id, timezone=asker.timezone)
@@ -62,7 +62,9 @@ class Usage(APIView):
         _SCOPE,
     ]
 
-    @extend_schema(parameters=parameters, responses={200: schemas.Usage, **problems(403, 422)})
+    @extend_schema(
+        summary="Add up usage", parameters=parameters, responses={200: schemas.Usage, **problems(403, 422)}
+    )
     def get(self, request: Request) -> Response:
         query = request.query_params
         inputs.only(query, ("group_by", "from", "to", "scope"))
@@ -86,7 +88,11 @@ class UsageEntries(APIView):
         _SCOPE,
     ]
 
-    @extend_schema(parameters=parameters, responses={200: schemas.EntryPage, **problems(403, 422)})
+    @extend_schema(
+        summary="List every posting",
+        parameters=parameters,
+        responses={200: schemas.EntryPage, **problems(403, 422)},
+    )
     def get(self, request: Request) -> Response:
         query = request.query_params
         inputs.only(query, [parameter.name for parameter in self.parameters])
@@ -113,6 +119,7 @@ class Statement(APIView):
     ]
 
     @extend_schema(
+        summary="Get a month's statement",
         parameters=parameters,
         responses={
             (200, "application/json"): schemas.Statement,

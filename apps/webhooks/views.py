@@ -24,12 +24,17 @@ class Endpoints(APIView):
 
     scopes = {"GET": _SCOPE, "POST": _SCOPE}
 
-    @extend_schema(operation_id="webhook_endpoints_list", responses={200: schemas.Endpoints, **problems(403)})
+    @extend_schema(
+        summary="List your endpoints",
+        operation_id="webhook_endpoints_list",
+        responses={200: schemas.Endpoints, **problems(403)},
+    )
     def get(self, request: Request) -> Response:
         found = Endpoint.objects.filter(team_id=_admin(request).team_id).order_by("id")
         return Response({"data": [_document(endpoint) for endpoint in found]})
 
     @extend_schema(
+        summary="Add an endpoint",
         request=schemas.EndpointRequest,
         responses={201: schemas.Endpoint, **problems(400, 403, 413, 415, 422)},
     )
@@ -48,7 +53,7 @@ class EndpointDetail(APIView):
 
     scopes = {"DELETE": _SCOPE}
 
-    @extend_schema(request=None, responses={204: None, **problems(403, 404)})
+    @extend_schema(summary="Remove an endpoint", request=None, responses={204: None, **problems(403, 404)})
     def delete(self, request: Request, endpoint_id: uuid.UUID) -> Response:
         if not endpoints.remove(_admin(request).team_id, endpoint_id):
             raise NotFound("There is no such endpoint.")
@@ -60,7 +65,9 @@ class WebhookSecret(APIView):
 
     scopes = {"GET": ApiKey.Scope.JOBS_WRITE.value}
 
-    @extend_schema(responses={200: schemas.WebhookSecret, **problems()})
+    @extend_schema(
+        summary="Get the secret that signs webhooks", responses={200: schemas.WebhookSecret, **problems()}
+    )
     def get(self, request: Request) -> Response:
         team = Team.objects.get(pk=caller.required(request).team_id)
         return Response({"key": signing.secret_for(team.pk, team.webhook_secret_version)})

@@ -65,6 +65,12 @@ def test_every_method_of_a_route_is_in_it(document: dict[str, Any]) -> None:
         assert set(document["paths"][path]) == methods, path
 
 
+def test_every_call_has_a_line_that_says_what_it_does(document: dict[str, Any]) -> None:
+    summaries = [call.get("summary", "") for path in document["paths"].values() for call in path.values()]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
 def test_every_call_needs_a_bearer_key(document: dict[str, Any]) -> None:
     [(name, scheme)] = document["components"]["securitySchemes"].items()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")

@@ -19,7 +19,7 @@ def test_ops_see_how_far_a_batch_is_find_its_jobs_and_cancel_it(pro: Someone) ->
     root = Client()
     root.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
     listed = root.get("/admin/batches/batch/", {"q": batch_id}).content.decode()
-    assert "50 %" in listed
+    assert "50\u00a0%" in listed
     assert 'style="width: 50.0%"' in listed
     assert "2, 1 completed, 1 refused" in listed
     order = ProviderBatch.objects.create(
