@@ -328,9 +328,9 @@ def _offer(
     return Offer(model, resolved, quote, expected_usd, timing(model, first.id))
 
 
-def prices_prompts(kind: str) -> bool:
+@lru_cache(maxsize=16)
+def prices_prompts(catalog: Catalog, kind: str) -> bool:
     """Whether what some model of the kind costs depends on the prompt."""
-    catalog = snapshot.current()
     return any(_counts_prompts(catalog, slug) for slug, model in catalog.models.items() if model.kind == kind)
 
 

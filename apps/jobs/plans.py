@@ -87,7 +87,8 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     Raises the catalog's refusals, InvalidRequest or ContentRejected.
     """
     prompt = request_checks.normalise(asked.prompt)
-    decided = _decided(snapshot.current(), _question(caller, asked, prompt))
+    catalog = snapshot.current()
+    decided = _decided(catalog, _question(catalog, caller, asked, prompt))
     return _plan(
         asked,
         model=decided.model,
@@ -201,11 +202,11 @@ def _decided(catalog: Catalog, question: _Question) -> _Decided:
     return _Decided(chosen.model, dict(chosen.offer.params), _explained(chosen), _quote(chosen.offer, routes))
 
 
-def _question(caller: Caller, asked: EstimateRequest, prompt: str) -> _Question:
+def _question(catalog: Catalog, caller: Caller, asked: EstimateRequest, prompt: str) -> _Question:
     params = asked.params.model_dump(exclude_none=True)
     return _Question(
         kind=asked.type,
-        prompt=prompt if selection.prices_prompts(asked.type) else "",
+        prompt=prompt if selection.prices_prompts(catalog, asked.type) else "",
         params=tuple(sorted(params.items())),
         batch=_in_batch(asked),
         model=asked.model,
