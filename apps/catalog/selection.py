@@ -328,6 +328,12 @@ def _offer(
     return Offer(model, resolved, quote, expected_usd, timing(model, first.id))
 
 
+@lru_cache(maxsize=16)
+def prices_prompts(catalog: Catalog, kind: str) -> bool:
+    """Whether what some model of the kind costs depends on the prompt."""
+    return any(_counts_prompts(catalog, slug) for slug, model in catalog.models.items() if model.kind == kind)
+
+
 @lru_cache(maxsize=256)
 def _counts_prompts(catalog: Catalog, slug: str) -> bool:
     by_text = (Price.Unit.CHARACTER, Price.Unit.THOUSAND_CHARACTERS)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from functools import cache
@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
 from django.db.models.base import ModelState
-from psycopg import _queries
+from psycopg import _queries, sql
 
 Row = TypeVar("Row", bound=models.Model)
 _CHUNK = 65_536
@@ -28,12 +28,21 @@ def insert(row: models.Model) -> None:
     stored(row)
 
 
-def inserting(model: type[models.Model], *, when: str, instead: Mapping[str, str]) -> str:
+def inserting(
+    model: type[models.Model], *, when: str, instead: Mapping[str, str], fresh: Collection[str] = ()
+) -> str:
     """The text of an INSERT of every column, up to its FROM: the values of a row (`values`), but where the condition
-    `when` holds these expressions `instead`, by attribute."""
+    `when` holds these expressions `instead`, by attribute.
+
+    `fresh`: attributes that have their default in every such row. They are no parameters: each of those costs the
+    driver and Postgres a hundredth of what the statement costs.
+    """
     fields = model._meta.concrete_fields
     names = ", ".join(f'"{field.column}"' for field in fields)
-    own = {field.attname: f"%({field.attname})s::{_type(field)}" for field in fields}
+    own = {
+        field.attname: f"{_default(field) if field.attname in fresh else f'%({field.attname})s'}::{_type(field)}"
+        for field in fields
+    }
     chosen = {name: f"CASE WHEN {when} THEN {other} ELSE {own[name]} END" for name, other in instead.items()}
     return f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {", ".join((own | chosen).values())}'
 
@@ -160,6 +169,13 @@ def _insert(model: type[models.Model]) -> str:
     names = ", ".join(f'"{field.column}"' for field in fields)
     places = ", ".join(f"%({field.attname})s" for field in fields)
     return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({places})'  # noqa: S608
+
+
+def _default(field: "models.Field[Any, Any]") -> str:
+    value = field.get_default()
+    return sql.Literal(
+        _json(value) if isinstance(field, models.JSONField) and value is not None else value
+    ).as_string()
 
 
 def _type(field: "models.Field[Any, Any]") -> str:

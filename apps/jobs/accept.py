@@ -29,19 +29,28 @@ _ANSWERED = {
     "cache_tier": "found.tier",
 }
 _RETURNED = tuple(_ANSWERED)
+# What no job has when it is accepted, whatever was asked for.
+_LATER = (
+    "batch_id", "custom_id", "waiting_for", "skipped", "lease", "lease_expires_at", "crashes",
+    "cancel_requested_at", "started_at", "finished_at", "outputs", "cost_usd", "saved_usd", "cached_from",
+    "cache_tier", "similarity", "feedback", "quality", "error_code", "error_message", "error_retryable",
+)  # fmt: skip
 _NOTHING = (
     "SELECT NULL::jsonb AS outputs, NULL::numeric AS cost_usd, NULL::uuid AS source_id, NULL AS tier LIMIT 0"
 )
 
 
+def _insert(*, when: str) -> str:
+    return rows.inserting(Job, when=when, instead=_ANSWERED, fresh=_LATER)
+
+
 def _statement(lookup: str) -> str:
     """The job's row comes first, and its locks before those of the periods: a job that another one excludes is refused
     before it holds up anybody's budget."""
-    insert = rows.inserting(Job, when="found.source_id IS NOT NULL", instead=_ANSWERED)
     purchase = f"""
     found AS MATERIALIZED ({lookup}),
     accepted AS (
-        {insert} FROM (SELECT 1) one LEFT JOIN found ON true
+        {_insert(when="found.source_id IS NOT NULL")} FROM (SELECT 1) one LEFT JOIN found ON true
         WHERE found.source_id IS NOT NULL OR EXISTS (SELECT 1 FROM room)
         RETURNING id, {", ".join(_RETURNED)}
     ), purchase AS MATERIALIZED (SELECT id FROM accepted WHERE cached_from IS NULL)
@@ -50,6 +59,11 @@ def _statement(lookup: str) -> str:
 
 
 _BUY, _REUSE_OR_BUY = _statement(_NOTHING), _statement(cached.LOOKUP)
+# Of what the statement above does, the half that needs no plan for money: a third of its time in Postgres.
+_REUSE = f"""
+WITH found AS MATERIALIZED ({cached.LOOKUP})
+{_insert(when="true")} FROM found RETURNING {", ".join(_RETURNED)}
+"""
 
 
 def accept(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> None:
@@ -57,22 +71,29 @@ def accept(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> None:
 
     Raises BudgetExceeded, or IntegrityError for a job that another one excludes.
     """
-    values = _values(job, caller, planned, may_reuse=may_reuse)
+    values = {**(cached.question(job) if may_reuse else {}), **rows.values(job)}
+    if may_reuse and cached.answered_lately(job) and _reuse(job, values):
+        return
+    values |= holds.asked(
+        user_id=caller.user_id,
+        reference=job.pk,
+        amount_usd=planned.upper_bound_usd,
+        price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
+    )
     _, *decided = holds.store(_REUSE_OR_BUY if may_reuse else _BUY, values, timezone=caller.timezone)
     _take_over(job, decided)
+    if job.is_cached:
+        cached.note(job, answered=True)
 
 
-def _values(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> dict[str, Any]:
-    return {
-        **(cached.question(job) if may_reuse else {}),
-        **holds.asked(
-            user_id=caller.user_id,
-            reference=job.pk,
-            amount_usd=planned.upper_bound_usd,
-            price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
-        ),
-        **rows.values(job),
-    }
+def _reuse(job: Job, values: dict[str, Any]) -> bool:
+    """What was answered from the cache lately is, as a rule, again. False: it is not, and nothing was stored."""
+    stored = rows.select(_REUSE, values)
+    if not stored:
+        cached.note(job, answered=False)
+        return False
+    _take_over(job, stored[0])
+    return True
 
 
 def _take_over(job: Job, stored: Sequence[Any]) -> None:

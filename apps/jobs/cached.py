@@ -1,7 +1,8 @@
 """What the cache has for a job: results whose artifacts we still hold, of the tiers that the job allows."""
 
 import json
-from typing import Any
+import uuid
+from typing import Any, Final
 
 from apps.artifacts import store as artifacts
 from apps.caching import store as cache
@@ -13,6 +14,9 @@ from apps.jobs.states import CachePolicy
 
 # A hit never gives a dead link: a result that lost an artifact is none.
 LOOKUP = f"SELECT * FROM ({cache.LOOKUP}) found WHERE NOT {artifacts.any_gone('found.outputs')}"  # noqa: S608
+_MAX_REMEMBERED: Final = 10_000
+# Team and fingerprint of what this process has answered from the cache.
+_answered: set[tuple[uuid.UUID, bytes]] = set()
 _ALIVE = f"SELECT NOT {artifacts.any_gone('%(outputs)s::jsonb')}"
 
 
@@ -40,3 +44,19 @@ def is_alive(outputs: list[dict[str, Any]]) -> bool:
     """Whether we still hold every artifact."""
     values = {"outputs": json.dumps(outputs), "now": clock.now()}
     return bool(rows.select(_ALIVE, values)[0][0])
+
+
+def answered_lately(job: Job) -> bool:
+    """Whether the cache is likely to answer it: it answered the same request of the team in this process before."""
+    return (job.team_id, bytes(job.fingerprint)) in _answered
+
+
+def note(job: Job, *, answered: bool) -> None:
+    """What the cache did with it, for `answered_lately`."""
+    name = (job.team_id, bytes(job.fingerprint))
+    if not answered:
+        _answered.discard(name)
+        return
+    if len(_answered) >= _MAX_REMEMBERED:
+        _answered.clear()
+    _answered.add(name)

@@ -7,15 +7,16 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
-from apps.accounts.caller import Caller
+from apps.accounts.caller import Caller, Limits
 from apps.caching import fingerprint, keys
 from apps.catalog import pricing, quotes, selection, snapshot
 from apps.catalog.errors import QuoteExpired
 from apps.catalog.models import Quote
 from apps.catalog.selection import Offer, Requirements, Selection, Wanted
-from apps.catalog.snapshot import ModelInfo
+from apps.catalog.snapshot import Catalog, ModelInfo
 from apps.core import money
 from apps.core.errors import InvalidRequest
 from apps.jobs.serializers import EstimateRequest, JobRequest
@@ -54,6 +55,31 @@ class Plan:
         return Decimal(self.quote["upper_bound_usd"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """All of a request that decides model, routes and prices; `prompt` is empty where no price counts it."""
+
+    kind: str
+    prompt: str
+    params: tuple[tuple[str, Any], ...]
+    batch: bool
+    model: str | None
+    fallback_models: tuple[str, ...]
+    needs: Requirements
+    tier: Limits
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """Shared by all requests that ask the same: nobody writes into it."""
+
+    model: ModelInfo
+    params: dict[str, Any]
+    selection: dict[str, Any]
+    quote: dict[str, Any]
+
+
 def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> Plan:
     """Chooses the model, fills in and checks the parameters, prices every route. No query, no network.
 
@@ -61,22 +87,15 @@ def make(caller: Caller, asked: EstimateRequest, *, new_seed: bool = False) -> P
     Raises the catalog's refusals, InvalidRequest or ContentRejected.
     """
     prompt = request_checks.normalise(asked.prompt)
-    wanted = Wanted(asked.type, prompt, asked.params.model_dump(exclude_none=True), batch=_in_batch(asked))
-    needs = _requirements(asked, caller)
-    chosen = selection.choose(
-        wanted, tier=caller.tier, region=caller.region, model=asked.model, requirements=needs
-    )
-    routes = [*_routes(chosen, asked, caller, prompt)]
-    if needs.max_cost_usd is not None:
-        # The first is within it, or the model would not have been chosen.
-        routes = [route for route in routes if Decimal(route["amount_usd"]) <= needs.max_cost_usd]
+    catalog = snapshot.current()
+    decided = _decided(catalog, _question(catalog, caller, asked, prompt))
     return _plan(
         asked,
-        model=chosen.model,
+        model=decided.model,
         prompt=prompt,
-        params=dict(chosen.offer.params),
-        chosen=_explained(chosen),
-        quote=_quote(chosen.offer, routes),
+        params=decided.params,
+        chosen=decided.selection,
+        quote=decided.quote,
         new_seed=new_seed,
     )
 
@@ -168,6 +187,36 @@ def _in_batch(asked: EstimateRequest) -> bool:
     return Priority(asked.priority) == Priority.BATCH
 
 
+@lru_cache(maxsize=256)
+def _decided(catalog: Catalog, question: _Question) -> _Decided:
+    """Remembered by the snapshot of the catalog, as prices are. Raises the catalog's refusals, which are not."""
+    needs = question.needs
+    wanted = Wanted(question.kind, question.prompt, dict(question.params), batch=question.batch)
+    chosen = selection.choose(
+        wanted, tier=question.tier, region=question.region, model=question.model, requirements=needs
+    )
+    routes = [*_routes(chosen, question)]
+    if needs.max_cost_usd is not None:
+        # The first is within it, or the model would not have been chosen.
+        routes = [route for route in routes if Decimal(route["amount_usd"]) <= needs.max_cost_usd]
+    return _Decided(chosen.model, dict(chosen.offer.params), _explained(chosen), _quote(chosen.offer, routes))
+
+
+def _question(catalog: Catalog, caller: Caller, asked: EstimateRequest, prompt: str) -> _Question:
+    params = asked.params.model_dump(exclude_none=True)
+    return _Question(
+        kind=asked.type,
+        prompt=prompt if selection.prices_prompts(catalog, asked.type) else "",
+        params=tuple(sorted(params.items())),
+        batch=_in_batch(asked),
+        model=asked.model,
+        fallback_models=tuple(asked.fallback_models),
+        needs=_requirements(asked, caller),
+        tier=caller.tier,
+        region=caller.region,
+    )
+
+
 def _requirements(asked: EstimateRequest, caller: Caller) -> Requirements:
     needs = asked.requirements
     return Requirements(
@@ -183,26 +232,24 @@ def _is_commercial(asked: EstimateRequest, caller: Caller) -> bool:
     return caller.is_commercial or bool(asked.requirements.commercial_use)
 
 
-def _routes(
-    chosen: Selection, asked: EstimateRequest, caller: Caller, prompt: str
-) -> Iterator[dict[str, Any]]:
+def _routes(chosen: Selection, question: _Question) -> Iterator[dict[str, Any]]:
     """The model's own, then those of the models to fall back to: named ones, or spare ones where none was named."""
     yield from _priced(chosen.model.slug, chosen.offer.quote.routes)
     # Priced, and held to their limits, with what they would be sent: the parameters of the model asked for.
-    sent = Wanted(asked.type, prompt, chosen.offer.params, batch=_in_batch(asked))
-    for index, name in enumerate(asked.fallback_models):
+    sent = Wanted(question.kind, question.prompt, chosen.offer.params, batch=question.batch)
+    for index, name in enumerate(question.fallback_models):
         field = f"fallback_models[{index}]"
         fallback = selection.choose(
             sent,
-            tier=caller.tier,
-            region=caller.region,
+            tier=question.tier,
+            region=question.region,
             model=name,
             name_field=field,
-            requirements=Requirements(commercial_use=_is_commercial(asked, caller)),
+            requirements=Requirements(commercial_use=question.needs.commercial_use),
         )
         yield from _priced(name, fallback.offer.quote.routes)
-    if asked.model is None and not asked.fallback_models:
-        yield from _spare(chosen, sent, cap=asked.requirements.max_cost_usd is not None)
+    if question.model is None and not question.fallback_models:
+        yield from _spare(chosen, sent, cap=question.needs.max_cost_usd is not None)
 
 
 def _spare(chosen: Selection, sent: Wanted, *, cap: bool) -> Iterator[dict[str, Any]]:

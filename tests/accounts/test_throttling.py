@@ -89,6 +89,32 @@ def test_it_says_when_the_bucket_is_full_again(name: str) -> None:
     assert refused.wait_s == pytest.approx(refused.full_in_s - 40, abs=0.001)
 
 
+# --- Taken ahead ------------------------------------------------------------------------------
+
+
+def test_what_comes_back_in_a_tenth_of_a_second_is_taken_at_once(name: str) -> None:
+    buckets, cost_s = Buckets(), 0.01
+    began = time.monotonic()
+    first = buckets.take(name, cost_s)
+    taken_until = client().get(f"rate:{name}")
+    rest = [buckets.take(name, cost_s) for _ in range(9)]
+    took_s = time.monotonic() - began
+    assert client().get(f"rate:{name}") in (taken_until, None)
+    assert 0.01 - took_s <= first.full_in_s <= 0.01 + 1e-6
+    # Each says what it has taken itself, not what its process has.
+    assert 0.1 - took_s <= rest[-1].full_in_s <= 0.1 + 1e-6
+
+
+def test_processes_that_take_ahead_let_no_more_through_than_the_bucket_holds(name: str) -> None:
+    each, cost_s = [Buckets() for _ in range(3)], 0.05
+    began, passed = time.monotonic(), 0
+    while each[passed % 3].take(name, cost_s).wait_s == 0:
+        passed += 1
+    room = (MINUTE_S + time.monotonic() - began) / cost_s
+    # What the two others have left over is one each.
+    assert MINUTE_S / cost_s - 2 <= passed <= room
+
+
 # --- While Redis is away ----------------------------------------------------------------------
 
 

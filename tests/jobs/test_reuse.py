@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from apps.accounts import caller, keys
 from apps.accounts.models import Team, User
 from apps.artifacts.models import Artifact
 from apps.caching import store
@@ -18,8 +19,11 @@ from apps.caching.models import CachedResult, CachedVector, SemanticMatch, Tombs
 from apps.caching.semantic import embedders, lookup
 from apps.core import clock
 from apps.core.ids import uuid7
+from apps.jobs import submit
 from apps.jobs.models import Job
+from apps.jobs.serializers import JobRequest
 from apps.ledger.models import Entry
+from apps.ops import reconcile
 from apps.providers import breaker_store
 from tests import factories
 from tests.fakes.receiver import Receiver
@@ -97,6 +101,36 @@ def test_the_result_of_a_users_own_seed_answers_that_seed_only(engine: Engine) -
     answer = ask(engine, "two cats")
     assert not answer["cached"]
     engine.finish(Job.objects.get(pk=answer["id"]))
+
+
+def test_what_was_answered_again_and_again_is_bought_once_its_result_is_gone(engine: Engine) -> None:
+    job = generated(engine, "two cats")
+    assert [ask(engine, "two cats")["cached"] for _ in range(3)] == [True] * 3
+    assert store.purge(team_id=job.team_id, source_id=job.pk) == 1
+    anew = ask(engine, "two cats")
+    assert (anew["status"], anew["cached"]) == ("queued", False)
+    assert engine.finish(Job.objects.get(pk=anew["id"])).cost_usd == job.cost_usd
+    assert ask(engine, "two cats")["cache"]["job_id"] == anew["id"]
+    assert reconcile.differences() == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("priority", ["interactive", "batch"])
+def test_a_job_is_stored_as_it_was_answered(engine: Engine, priority: str, *, again: bool) -> None:
+    """All of its columns, whether it was bought or answered from the cache, for the first time or as usual."""
+    asked = JobRequest.model_validate(
+        factories.body(prompt="two cats", params=SMALL, priority=priority, metadata={"a": 1})
+    )
+    who = caller.find(keys.parse(engine.user.key) or b"")
+    assert who
+    if again:
+        generated(engine, "two cats")
+    for _ in range(3):
+        job, _ = submit.submit(who, asked, once=None, traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+        assert job.is_cached is again
+        kept = Job.objects.get(pk=job.pk)
+        names = [field.attname for field in Job._meta.concrete_fields]
+        assert {name: getattr(kept, name) for name in names} == {name: getattr(job, name) for name in names}
 
 
 def test_another_teams_result_answers_nobody_else(engine: Engine) -> None:

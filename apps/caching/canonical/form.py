@@ -6,6 +6,7 @@ belong to tier 3.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from apps.caching.canonical.lexicon import Phrase, lexicon
@@ -18,10 +19,11 @@ _STOPS = frozenset({".", ";", "!", "?"})
 _PARTICIPLE = ("ing", "ed", "en", "wn")
 
 
+@lru_cache(maxsize=256)
 def of(prompt: str, *, kind: str = "image", case_sensitive: bool = False) -> str:
     """The canonical form; the prompt itself, marked as such, where we can't say more.
 
-    For audio that is always: there the words are what is to be heard.
+    For audio that is always: there the words are what is to be heard. Remembered for what is asked for again and again.
     """
     text = straight(prompt)
     words = split(text, case_sensitive=case_sensitive) if kind != "audio" else None
