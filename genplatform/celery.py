@@ -71,6 +71,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
     }
 
 
+app.conf.beat_scheduler = "genplatform.beat:Scheduler"
 app.conf.beat_schedule = {
     "sweep-jobs": _every(1.0, "jobs.sweep"),
     "sweep-batches": _every(1.0, "jobs.sweep_batches"),

@@ -32,8 +32,8 @@ _MANIFEST: Final = {
         }
     ],
 }
-# A preview inside would cost 300 ms and up to 2 MB. Nothing is fetched, and who is trusted is the reader's business. The
-# library would verify what it just signed, which takes longer than signing it: `mark` does, by reading it.
+# A preview inside would cost 300 ms and up to 2 MB. Nothing is fetched, and who is trusted is the reader's business.
+# The library would verify what it just signed, which takes longer than signing it: `mark` does, by reading it.
 _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {
