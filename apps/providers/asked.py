@@ -77,16 +77,15 @@ def exchange(
     except ValueError as error:
         raise Unsent(type(error).__name__) from error
     connection = _take(origin, connect_s)
-    whole = False
+    kept = False
     try:
         connection.settimeout(wait_s)
         _send(connection, message)
-        reader = wire.Reader(connection, ends_at)
-        head = reader.head()
-        whole = reader.body(head, take, max_bytes)
-        return head.status, head.headers
+        answer = wire.answer(connection, take=take, max_bytes=max_bytes, ends_at=ends_at)
+        kept = answer.kept
+        return answer.status, answer.headers
     finally:
-        if whole:
+        if kept:
             _keep(origin, connection)
         else:
             connection.close()
