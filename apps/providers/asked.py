@@ -79,7 +79,8 @@ def exchange(
     connection = _take(origin, connect_s)
     whole = False
     try:
-        connection.settimeout(wait_s)
+        if connection.gettimeout() != wait_s:
+            connection.settimeout(wait_s)
         _send(connection, message)
         reader = wire.Reader(connection, ends_at)
         head = reader.head()
