@@ -98,7 +98,7 @@ def _route(attempt: Attempt) -> RouteInfo | None:
     if model is None:
         return None
     # Of one just opened it is still text.
-    own = attempt.route_id
+    own: object = attempt.route_id
     route_id = uuid.UUID(own) if isinstance(own, str) else own
     return next((route for route in model.routes if route.id == route_id), None)
 
