@@ -28,7 +28,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 # io: provider calls and deliveries, many at once. cpu: validation, prefork. control: sweeps. Work of priority batch has
-# queues of its own: io_batch is heard by a worker of its own, cpu_batch by the cpu workers when the other is empty.
+# queues and workers of its own, which the system runs when the others leave it time.
 QUEUES = ("io", "cpu", "control", "io_batch", "cpu_batch")
 
 # Flower sees a task at most this late. Celery alone would publish every event by itself, up to three for each task.

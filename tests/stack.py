@@ -37,7 +37,7 @@ _KEYS = {
     "free": "GENPLATFORM_FREE_KEY",
     "broke": "GENPLATFORM_BROKE_KEY",
 }
-EVERYTHING = ("simulator", "web", "io", "batch", "cpu", "beat")
+EVERYTHING = ("simulator", "web", "io", "batch", "cpu", "batch_cpu", "beat")
 
 
 class Stack:

@@ -22,6 +22,7 @@ from apps.ops import reference
 from apps.providers.errors import POLICIES
 from genplatform import urls as every_room  # noqa: F401 - loads what the URL table needs: all errors are known then
 from genplatform.celery import QUEUES, app
+from genplatform.stack import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -75,11 +76,16 @@ def rung() -> dict[str, str]:
     """Task → queue, of every ring in the code."""
     found = dict(leases._QUEUE)
     assert found.keys() == leases._BATCH_QUEUE.keys()
-    assert set(leases._BATCH_QUEUE.values()) <= set(QUEUES)
+    assert set(leases._BATCH_QUEUE.values()) == leases._HEARD_BY.keys() <= set(QUEUES)
     for path, tree in modules("apps"):
         for call in calls(tree, "bell.ring"):
             if isinstance(call.args[0], ast.Constant):
                 queue = next(word.value for word in call.keywords if word.arg == "queue")
+                if isinstance(queue, ast.Name):
+                    # The one that a batch job's next step is rung on, too.
+                    assert path == Path("apps/jobs/pacing.py"), path
+                    found[str(call.args[0].value)] = leases._BATCH_QUEUE[leases.RUN]
+                    continue
                 # One of two, or the one.
                 ends = [queue.body, queue.orelse] if isinstance(queue, ast.IfExp) else [queue]
                 assert {str(getattr(end, "value", "")) for end in ends} <= set(QUEUES), path
@@ -88,6 +94,16 @@ def rung() -> dict[str, str]:
                 # A name instead of a task: only where the two tasks of a job are chosen from.
                 assert path == Path("apps/jobs/leases.py"), path
     return found
+
+
+def test_every_queue_has_a_worker_and_those_of_batch_work_the_one_that_is_looked_for() -> None:
+    heard_by: dict[str, str] = {}
+    for process in processes.listed({}):
+        if "-Q" in process.command:
+            queues = process.command[process.command.index("-Q") + 1]
+            heard_by |= dict.fromkeys(queues.split(","), process.name)
+    assert heard_by.keys() == set(QUEUES)
+    assert heard_by.items() >= leases._HEARD_BY.items()
 
 
 def beat() -> dict[str, str]:
@@ -149,7 +165,7 @@ def test_signals_are_used_for_the_workers_sign_of_life_only() -> None:
                 names = [alias.name for alias in node.names]
             if any(re.search(r"\bsignals\b|django\.dispatch", name) for name in names):
                 users.add(path)
-    assert users == {Path("apps/ops/workers.py")}
+    assert users == {Path("apps/core/workers.py")}
 
 
 def test_money_is_decimal_with_the_digits_of_money() -> None:

@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
-from apps.core import bell, clock, rows
+from apps.core import bell, clock, rows, workers
 from apps.core.telemetry import tracing
 from apps.jobs import reads
 from apps.jobs.models import Job
@@ -27,8 +27,9 @@ log = structlog.get_logger(__name__)
 
 RUN, VALIDATE = "jobs.run", "jobs.validate"
 _QUEUE = {RUN: "io", VALIDATE: "cpu"}
-# Taken when the one above is empty.
+# For batch jobs, as long as the worker that hears it is seen.
 _BATCH_QUEUE = {RUN: "io_batch", VALIDATE: "cpu_batch"}
+_HEARD_BY = {"io_batch": "batch", "cpu_batch": "batch_cpu"}
 # A job beyond its user's concurrency is woken when one of that user's jobs ends; this is only the net below.
 _POSTPONE_S = 60
 
@@ -186,7 +187,7 @@ def leave(
         {"job_id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at, **values},
     )
     if left and ring:
-        bell.ring(ring, id=job.pk, queue=(_BATCH_QUEUE if job.priority == Priority.BATCH else _QUEUE)[ring])
+        bell.ring(ring, id=job.pk, queue=queue(ring, can_wait=job.priority == Priority.BATCH))
     return bool(left)
 
 
@@ -198,10 +199,16 @@ def nudge(job_id: uuid.UUID, *, rung: bool = False) -> bool:
 
 
 def ring(job_id: uuid.UUID, *, can_wait: bool = False) -> None:
-    """For the job's next step. `can_wait`: as a batch job's, when the workers have nothing else to do. One that was
-    rung like this and not heard is rung like any other the next time, so that no crowd starves it.
+    """For the job's next step. `can_wait`: as a batch job's, by the workers that yield to all others. One that was rung
+    like this and not heard is rung like any other the next time, so that no crowd starves it.
     """
-    bell.ring(RUN, id=job_id, queue=(_BATCH_QUEUE if can_wait else _QUEUE)[RUN])
+    bell.ring(RUN, id=job_id, queue=queue(RUN, can_wait=can_wait))
+
+
+def queue(task: str, *, can_wait: bool) -> str:
+    """Where the ring goes. `can_wait`: to the workers of batch jobs; among all others where there are none."""
+    name = _BATCH_QUEUE[task]
+    return name if can_wait and workers.listen(_HEARD_BY[name]) else _QUEUE[task]
 
 
 def wake_next(ended: Job) -> None:

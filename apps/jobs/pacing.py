@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import islice, zip_longest
 
 from apps.core import bell, clock, ids, rows
-from apps.jobs import gathering
+from apps.jobs import gathering, leases
 from apps.jobs.models import Job, ProviderBatch
 from apps.jobs.states import Priority
 
@@ -45,19 +45,20 @@ def ring_due() -> int:
     """
     waiting = bell.depth("io") or 0
     behind = waiting >= _WEIGHT
+    queue = leases.queue(leases.RUN, can_wait=not behind)
     if behind:
         pieces = min(_PIECES, waiting // _WEIGHT)
     else:
-        pieces = _PIECES // (_WEIGHT if _comes_in() else 1) - (bell.depth("io_batch") or 0)
+        pieces = _PIECES // (_WEIGHT if _comes_in() else 1) - (bell.depth(queue) or 0)
     if pieces <= 0:
         return 0
     due = ProviderBatch.objects.filter(due_at__lte=clock.now()).order_by("due_at")
     asked = list(due.values_list("pk", flat=True)[: pieces * (1 if behind else _POLLS_PER_PIECE)])
     for batch_id in asked:
-        bell.ring("jobs.poll_batch", id=batch_id, queue="io" if behind else "io_batch")
+        bell.ring("jobs.poll_batch", id=batch_id, queue=queue)
     flushed = list(_to_flush(pieces))
     for route_id in flushed:
-        bell.ring("jobs.flush", id=route_id, queue="io" if behind else "io_batch")
+        bell.ring("jobs.flush", id=route_id, queue=queue)
     return len(asked) + len(flushed)
 
 

@@ -1,7 +1,5 @@
 """The net under the bell: ring again for what is due and unheard. Reads rows, changes none but when it last rang."""
 
-import math
-import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +24,9 @@ _DUE = """
 UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
     SELECT id FROM jobs_job
     WHERE due_at <= %(now)s AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
-      -- Never rung; rung and not heard; or heard by somebody whose lease ran out since.
-      AND (rung_at IS NULL OR rung_at <= %(unheard_before)s OR rung_at < lease_expires_at)
+      -- Never rung; heard by somebody whose lease ran out since; or rung and not heard.
+      AND (rung_at IS NULL OR rung_at < lease_expires_at
+           OR rung_at <= CASE priority WHEN 'batch' THEN %(unheard_batch_before)s ELSE %(unheard_before)s END)
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 RETURNING id, priority = 'batch' AND old.rung_at IS NULL,
     -- Whose lease ran out is for `run`: its worker died, and crashes are counted.
@@ -40,11 +39,10 @@ def due_jobs() -> int:
     """Rings for jobs that are due and free. Returns how many."""
     leases.wake_orphans()
     at = clock.now()
-    waiting = max(bell.depth(queue) or 0 for queue in ("io", "cpu"))
-    patience_s = RING_AGAIN_S if waiting < _BACKLOG else _BEHIND_S
     values: dict[str, Any] = {
         "now": at,
-        "unheard_before": at - timedelta(seconds=patience_s),
+        "unheard_before": at - _patience(can_wait=False),
+        "unheard_batch_before": at - _patience(can_wait=True),
         "batch": _BATCH,
     }
     with connection.cursor() as cursor:
@@ -56,10 +54,19 @@ def due_jobs() -> int:
         if not (together and wants_news):
             leases.ring(job_id, can_wait=can_wait)
     if together:
-        # Whoever hears it takes as many as are due then; the message names none.
-        for _ in range(math.ceil(len(wanting_news) / polls.BATCH)):
-            bell.ring("jobs.poll_many", id=uuid.uuid4(), queue="io")
+        polls.ring(len(wanting_news))
     return len(found)
+
+
+def _patience(*, can_wait: bool) -> timedelta:
+    """How long an unanswered ring is not lost. `can_wait`: one for a batch job, which may be among either kind."""
+    queues = {
+        leases.queue(task, can_wait=slow)
+        for task in (leases.RUN, leases.VALIDATE)
+        for slow in (False, can_wait)
+    }
+    waiting = max(bell.depth(queue) or 0 for queue in queues)
+    return timedelta(seconds=RING_AGAIN_S if waiting < _BACKLOG else _BEHIND_S)
 
 
 def unknown_attempts() -> int:

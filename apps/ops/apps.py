@@ -5,5 +5,5 @@ class OpsConfig(AppConfig):
     name = "apps.ops"
 
     def ready(self) -> None:
-        """Connects the workers' sign of life, and the checks of the settings."""
-        from apps.ops import checks, workers  # noqa: F401
+        """Connects the checks of the settings."""
+        from apps.ops import checks  # noqa: F401

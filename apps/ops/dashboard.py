@@ -12,12 +12,12 @@ from django.db import connection
 from django.http import HttpRequest
 from django.urls import reverse
 
-from apps.core import clock, ids, money
+from apps.core import clock, ids, money, workers
 from apps.core.admin import link, usd
 from apps.jobs.models import Attempt
 from apps.jobs.states import JobStatus
 from apps.ledger import usage
-from apps.ops import health, workers
+from apps.ops import health
 from apps.ops.models import Alert
 from apps.webhooks.models import Delivery
 

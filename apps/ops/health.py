@@ -6,10 +6,9 @@ import redis
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, JsonResponse
 
-from apps.core import clock
+from apps.core import clock, workers
 from apps.core.redis import client
 from apps.jobs.models import Job
-from apps.ops import workers
 
 # A job that waits longer than this for a worker means that nobody works.
 LATE_S = 30.0
@@ -51,8 +50,7 @@ def _workers() -> dict[str, Any]:
         seen = workers.seen()
     except redis.RedisError as error:
         return {"ok": False, "error": type(error).__name__}
-    alive = {name.partition("@")[0] for name, age in seen.items() if age <= workers.FRESH_S}
-    return {"ok": {"io", "cpu"} <= alive, "seen_s_ago": seen}
+    return {"ok": {"io", "cpu"} <= workers.fresh(seen), "seen_s_ago": seen}
 
 
 def _oldest_due() -> dict[str, Any]:

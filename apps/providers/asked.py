@@ -79,7 +79,8 @@ def exchange(
     connection = _take(origin, connect_s)
     kept = False
     try:
-        connection.settimeout(wait_s)
+        if connection.gettimeout() != wait_s:
+            connection.settimeout(wait_s)
         _send(connection, message)
         answer = wire.answer(connection, take=take, max_bytes=max_bytes, ends_at=ends_at)
         kept = answer.kept

@@ -37,6 +37,7 @@ def listed(environ: Mapping[str, str]) -> tuple[Process, ...]:
         _io(environ),
         _batch(environ),
         _cpu(environ),
+        _batch_cpu(environ),
         _beat(environ),
         _flower(environ),
     )
@@ -92,14 +93,20 @@ def _io(environ: Mapping[str, str]) -> Process:
 def _batch(environ: Mapping[str, str]) -> Process:
     """The same for work of priority batch. In a process of its own, and a nicer one: whoever waits for an answer waits
     for none of its threads, nor for the interpreter's lock, nor for the processor."""
-    pool = ("-Q", "io_batch", "-P", "threads", "-c", environ.get("BATCH_THREADS", "8"))
-    return _worker("batch", *pool, connections=10, niceness=10)
+    pool = ("-Q", "io_batch", "-P", "threads", "-c", environ.get("BATCH_THREADS", "4"))
+    return _worker("batch", *pool, connections=10, niceness=15)
 
 
 def _cpu(environ: Mapping[str, str]) -> Process:
     """Decoding, validation, embeddings: a process per core. Celery closes pools around prefork tasks."""
-    pool = ("-Q", "cpu,cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    pool = ("-Q", "cpu", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
     return _worker("cpu", *pool, connections=0, niceness=5)
+
+
+def _batch_cpu(environ: Mapping[str, str]) -> Process:
+    """The same for work of priority batch, which comes in heaps: one batch's results would take every processor."""
+    pool = ("-Q", "cpu_batch", "-P", "prefork", "-c", environ.get("CPU_PROCESSES", "2"))
+    return _worker("batch_cpu", *pool, connections=0, niceness=15)
 
 
 def _beat(environ: Mapping[str, str]) -> Process:

@@ -119,7 +119,7 @@ def _measure(bench: Bench, name: str, url: str, make: load.Make, expect: int, wa
 
 def whole_job(bench: Bench) -> None:
     """whole jobs with a provider that takes no time: web, workers, beat, Postgres and Redis together"""
-    ours = ("web", "io", "batch", "cpu", "beat", "postgres", "redis")
+    ours = ("web", "io", "batch", "cpu", "batch_cpu", "beat", "postgres", "redis")
     for number in range(max(1, bench.rounds // 2) + 1):
         if number == 1:
             # The first round loaded what workers load when they first need it.

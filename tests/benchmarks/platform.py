@@ -13,7 +13,7 @@ import httpx
 
 from tests import stack as stacks
 
-_WORKERS = ("io", "batch", "cpu", "beat")
+_WORKERS = ("io", "batch", "cpu", "batch_cpu", "beat")
 _NO_LIMITS = """
 UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, max_open_jobs = 1000000000,
     monthly_budget_usd = 1000000

@@ -20,6 +20,14 @@ SAME = [
     ("A black cat is sitting in a bathroom sink.", "The black cat is inside the bathroom sink."),
     ("Two women have stopped to pet the sheep.", "To pet the sheep, the two women have stopped."),
     ("a small table with a lamp on it", "A lamp is on a small table."),
+    # A copula, a passive, an existential "has", clauses in another order, a vague number, an adverb, a relation twice.
+    ("A bridled horse stands in front of a barn.", "A barn is behind a horse that is bridled."),
+    ("People are watching a tall player.", "A tall player is being observed by people."),
+    ("A white house has a cow standing outside of it.", "A cow is standing outside of a white house."),
+    ("A cat stares at a screen while a man reads.", "A man is reading while a cat stares at a screen."),
+    ("several zebras in a field", "a group of zebras is in a field"),
+    ("Elephants are marching slowly through a field.", "Elephants march slowly through a field."),
+    ("two dogs sitting next to each other", "two dogs sit side by side"),
 ]
 OTHER = [
     ("a red car", "a blue car", "lost"),
@@ -44,6 +52,11 @@ OTHER = [
     ),
     ("some meat on a plate and donuts in a box", "some meat in a box and donuts on a plate", "exchanged"),
     ("two pots on top of a stove", "two pots with a stove on top of them", "roles"),
+    ("a man is feeding an elephant", "a man is being fed by an elephant", "roles"),
+    ("girls wash a bike while men look on", "men are being washed by girls while a bike looks on", "roles"),
+    ("several cows and a horse", "a cow and several horses", "plurals"),
+    ("several sheep in a field", "a sheep in a field", "plurals"),
+    ("two birds over a bunch of waves", "a bunch of birds over two waves", "bindings"),
 ]
 
 

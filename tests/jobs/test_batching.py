@@ -4,6 +4,7 @@ import uuid
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
+from time import time
 from typing import Any
 from unittest import mock
 
@@ -11,7 +12,8 @@ import pytest
 
 from apps.catalog import snapshot
 from apps.catalog.models import Price, Route
-from apps.core import bell
+from apps.core import bell, workers
+from apps.core.redis import client
 from apps.jobs import (
     flush,
     hand_out,
@@ -47,6 +49,13 @@ def shop(engine: Engine, settings: Any) -> Route:
     Route.objects.update(active=False)
     engine.simulator.settings(drawing="tiny")
     return offered("openai", "gpt-image-2", batch_size=SIZE)
+
+
+@pytest.fixture
+def batch_workers() -> None:
+    """Those that take only batch work, seen throughout the test."""
+    for queue in leases._HEARD_BY.values():
+        client().hset(workers._KEY, f"{queue}@here", str(time() + 3600))
 
 
 def offered(provider: str, provider_model: str, *, discount: str = "0.5", **changes: Any) -> Route:
@@ -108,7 +117,7 @@ def polled(engine: Engine, batch: ProviderBatch) -> None:
 
 
 def test_a_batch_job_waits_for_others_and_is_rung_for_by_nobody(
-    engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
+    engine: Engine, shop: Route, batch_workers: None, django_capture_on_commit_callbacks: Any
 ) -> None:
     [job] = submitted(engine, 1)
     assert (job.status, job.batch_route, job.due_at) == ("queued", shop.pk, job.deadline_at)
@@ -204,7 +213,7 @@ def test_what_moderation_refuses_in_the_batch_is_refused(engine: Engine, shop: R
 
 
 def test_a_provider_without_batches_makes_them_one_by_one(
-    engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
+    engine: Engine, shop: Route, batch_workers: None, django_capture_on_commit_callbacks: Any
 ) -> None:
     Route.objects.update(active=False)
     route = offered("wavespeed", "wavespeed-ai/standard", discount="0.2")
@@ -470,6 +479,7 @@ def test_who_waits_for_an_answer_follows_no_batch_job(engine: Engine, shop: Rout
 def test_one_piece_of_batch_work_joins_every_four_rings_that_wait(
     engine: Engine,
     shop: Route,
+    batch_workers: None,
     django_capture_on_commit_callbacks: Any,
     waiting: int,
     begun: int,
@@ -499,7 +509,7 @@ def test_a_quarter_of_it_is_begun_while_interactive_jobs_come_in(engine: Engine,
 
 
 def test_what_was_rung_and_not_heard_waits_behind_nobody_the_next_time(
-    engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
+    engine: Engine, shop: Route, batch_workers: None, django_capture_on_commit_callbacks: Any
 ) -> None:
     [job] = submitted(engine, 1)
     Job.objects.filter(pk=job.pk).update(batch_route=None, due_at=engine.time.now, rung_at=None)
@@ -511,3 +521,47 @@ def test_what_was_rung_and_not_heard_waits_behind_nobody_the_next_time(
         bells.clear(queue)
         engine.time.forward(sweep.RING_AGAIN_S)
     drive(engine, [job])
+
+
+def test_what_waits_behind_other_batch_work_is_not_rung_among_what_somebody_waits_for(
+    engine: Engine, shop: Route, batch_workers: None, django_capture_on_commit_callbacks: Any
+) -> None:
+    [job] = submitted(engine, 1)
+    Job.objects.filter(pk=job.pk).update(batch_route=None, due_at=engine.time.now, rung_at=engine.time.now)
+    for _ in range(sweep._BACKLOG):
+        bell.publish("jobs.validate", id=str(uuid.uuid4()), queue="cpu_batch")
+    bells.clear("io")
+    for seconds, rung in ((sweep._BEHIND_S - 1, []), (1, [str(job.pk)])):
+        engine.time.forward(seconds)
+        with django_capture_on_commit_callbacks(execute=True):
+            sweep.due_jobs()
+        assert [message.id for message in bells.waiting("io")] == rung
+    bells.clear("io")
+    drive(engine, [job])
+
+
+def test_without_workers_of_its_own_batch_work_is_done_by_the_others(
+    engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
+) -> None:
+    """All of it: the order, the question, and the checks of what was made."""
+
+    def rung() -> list[str]:
+        bells.clear("io")
+        with django_capture_on_commit_callbacks(execute=True):
+            pacing.ring_due()
+        return [message.task for message in bells.waiting("io")]
+
+    jobs = submitted(engine, SIZE)
+    for _ in range(pacing._PIECES):
+        # While there were some.
+        bell.publish("jobs.flush", id=str(shop.pk), queue="io_batch")
+    assert rung() == ["jobs.flush"]
+    batch = sent(shop)
+    batch.refresh_from_db()
+    engine.time.set(batch.due_at or engine.time.now)
+    assert rung() == ["jobs.poll_batch"]
+    with django_capture_on_commit_callbacks(execute=True):
+        ended(engine, batch)
+    checks = {(message.task, message.id) for message in bells.waiting("cpu")}
+    assert checks == {("jobs.validate", str(job.pk)) for job in jobs}
+    assert {engine.validate(job).status for job in jobs} == {"completed"}

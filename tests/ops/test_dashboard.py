@@ -14,10 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts.models import User
-from apps.core import clock
+from apps.core import clock, workers
 from apps.core.redis import client
 from apps.jobs.states import AttemptStatus, JobStatus
-from apps.ops import alerts, dashboard, health, workers
+from apps.ops import alerts, dashboard, health
 from tests.ops import rows
 
 pytestmark = pytest.mark.django_db

@@ -32,7 +32,7 @@ def test_every_service_has_a_health_check_or_is_covered_by_the_image() -> None:
 
 
 def test_workers_can_be_scaled() -> None:
-    for name in ("io", "batch", "cpu"):
+    for name in ("io", "batch", "cpu", "batch_cpu"):
         assert not {"container_name", "ports", "hostname", "network_mode"} & _SERVICES[name].keys()
 
 
@@ -56,7 +56,7 @@ def test_what_watches_from_outside_runs_only_when_it_is_asked_for() -> None:
 def test_the_broker_keeps_messages_and_is_not_the_cache() -> None:
     assert _SERVICES["broker"]["command"][1:3] == ["--appendonly", "yes"]
     assert "noeviction" in _SERVICES["broker"]["command"]
-    for service in (_SERVICES[name] for name in ("web", "io", "batch", "cpu", "beat", "flower")):
+    for service in (_SERVICES[name] for name in ("web", "io", "batch", "cpu", "batch_cpu", "beat", "flower")):
         assert service["environment"]["BROKER_URL"] != service["environment"]["CACHE_REDIS_URL"]
 
 

@@ -33,6 +33,12 @@ NAMES = (
 )
 
 
+# `A while B` and `A as B`; not `while watching`, `as well as`, `as a clown`.
+_MEANWHILE = re.compile(r",?\s+(?:while|as)\s+(?!\w+ing\b|if\b|well\b|it\b|an?\s+\w+$)", re.IGNORECASE)
+# What they stand for is said in the other clause.
+_PRONOUN = re.compile(r"\b(?:they|them|he|him|she|her|it)\b", re.IGNORECASE)
+
+
 @cache
 def _pairs(name: str) -> frozenset[frozenset[str]]:
     return frozenset(frozenset(pair) for pair in words_of_lists()[name])
@@ -40,7 +46,21 @@ def _pairs(name: str) -> frozenset[frozenset[str]]:
 
 def of(prompt_a: str, prompt_b: str, cosine: float) -> dict[str, float]:
     """The features of two prompts by name; 0 says "no difference" for all but `cosine`."""
-    return between(read(_compounded(prompt_a, prompt_b)), read(_compounded(prompt_b, prompt_a)), cosine)
+    one, two = _compounded(prompt_a, prompt_b), _compounded(prompt_b, prompt_a)
+    return between(read(one), read(_in_order_of(one, two)), cosine)
+
+
+def _in_order_of(prompt: str, other: str) -> str:
+    """`other`, its two clauses in the order of those of `prompt`: `A while B` and `B while A` say the same."""
+    ours, theirs = _MEANWHILE.split(prompt.rstrip(". ")), _MEANWHILE.split(other.rstrip(". "))
+    if len(ours) != 2 or len(theirs) != 2 or _PRONOUN.search(prompt) or _PRONOUN.search(other):
+        return other
+    (a, b), (c, d) = ([read(part).content for part in both] for both in (ours, theirs))
+    straight, crossed = (
+        len(_align(a, c)[0]) + len(_align(b, d)[0]),
+        len(_align(a, d)[0]) + len(_align(b, c)[0]),
+    )
+    return f"{theirs[1]} while {theirs[0][:1].lower()}{theirs[0][1:]}" if crossed > straight else other
 
 
 def _compounded(prompt: str, other: str) -> str:
@@ -62,6 +82,9 @@ def between(a: Reading, b: Reading, cosine: float) -> dict[str, float]:
     mistake, as long as the relations are the same.
     """
     matched, lost_a, lost_b = _align(a.content, b.content)
+    back = [(j, i) for i, j in matched]
+    lost_a, lost_b = _without_light(lost_a, a, b, matched), _without_light(lost_b, b, a, back)
+    lost_a, lost_b = _without_pale(lost_a, a, b), _without_pale(lost_b, b, a)
     strong, replaced, weak = _relations(a, b)
     order = sorted(matched)
     inversions = _inversions([j for _, j in order])
@@ -105,6 +128,10 @@ def _order(reading: Reading) -> list[tuple[int, str]]:
 
 Matched = list[tuple[int, int]]
 
+_LIGHT = {"ride", "take", "do", "have", "make", "go", "give"}
+_PLACED = {"positioned", "situated", "placed", "located", "stationed"}
+# No relations: see reading._silenced.
+_SILENT = {"agent", "there"}
 _JOINS = {"and", ",", "or", "but"}
 # Between these words may change places.
 _EVEN = {"and", ",", "near"}
@@ -131,6 +158,31 @@ def _align(a: Sequence[Token], b: Sequence[Token]) -> tuple[Matched, list[Token]
             matched.append((index, like))
             del free[like]
     return matched, lost, list(free.values())
+
+
+def _without_light(lost: list[Token], ours: Reading, other: Reading, matched: Matched) -> list[Token]:
+    """Less the verbs that only carry their object, which is the verb of the other prompt: `riding a snowboard` as
+    `snowboarding`."""
+    verbs = {i for i, j in matched if other.content[j].role == "verb" and ours.content[i].role == "word"}
+    light = {id(token) for i, token in enumerate(ours.content) if i + 1 in verbs and token.keys & _LIGHT}
+    return [token for token in lost if id(token) not in light]
+
+
+def _without_pale(lost: list[Token], ours: Reading, other: Reading) -> list[Token]:
+    """Less those that the other prompt says in a word that we pass over: `gazes` as `is observed`, and `is parked`
+    as `is positioned`."""
+    pale = [token for token in other.tokens if token.bland and token.role in ("word", "verb")]
+    placing = words_of_lists()["placing"]
+    places = sum(token.text in _PLACED for token in pale) - sum(
+        token.text in _PLACED for token in ours.tokens
+    )
+    kept = []
+    for token in lost:
+        if token.role == "verb" and places > 0 and not token.keys.isdisjoint(placing):
+            places -= 1
+        elif not any(token.matches(word) for word in pale):
+            kept.append(token)
+    return kept
 
 
 def _number_differs(one: Token, two: Token) -> bool:
@@ -169,7 +221,11 @@ def _relations(a: Reading, b: Reading) -> tuple[int, int, int]:
     each other's place, and the rest. A list relates too: `a cat and a mat` is no cat on a mat."""
     strong_words = words_of_lists()["strong"]
     one, two = (
-        Counter(_key(token) for token in reading.tokens if token.role in ("relation", "join"))
+        Counter(
+            _key(token)
+            for token in reading.tokens
+            if token.role in ("relation", "join") and _key(token) not in _SILENT
+        )
         for reading in (a, b)
     )
     left, right = list((one - two).elements()), list((two - one).elements())

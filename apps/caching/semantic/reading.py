@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,10 @@ from apps.caching.canonical import words as canonical_words
 _FILE = Path(__file__).with_name("words.toml")
 _WORD = re.compile(r"\x00\d+\x00|[^\W_]+(?:['-][^\W_]+)*|[.,;:!?&]")
 _VOWELS = "aeiou"
+_COPULAS = ("is", "are", "was", "were")
+# Relations that stand alone, too.
+_ADVERBIAL = {"outside", "out", "around", "down", "away", "off"}
+_DEGREES = ("very", "both", "also", "so", "just")
 
 Role = Literal["word", "verb", "relation", "join", "stop", "number", "negation", "quote", "bland"]
 Keys = frozenset[str]
@@ -33,6 +38,10 @@ class Token:
 
     def matches(self, other: "Token") -> bool:
         return not self.keys.isdisjoint(other.keys)
+
+
+# What a prompt begins after.
+_START = Token("", "stop", frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,10 @@ def words() -> Mapping[str, Any]:
         for word in group.split():
             synonyms.setdefault(word, set()).add(f"~{number}")
     return {
-        "lists": data["lists"],
+        "lists": {
+            name: frozenset(found) if found and isinstance(found[0], str) else found
+            for name, found in data["lists"].items()
+        },
         "openings": openings,
         "plain_s": frozenset(data["plain_s"]["words"]),
         "phrases": phrases,
@@ -100,7 +112,8 @@ def words() -> Mapping[str, Any]:
         | {"to", "up", "down"},
         "synonyms": synonyms,
         "irregular": data["irregular"],
-        "bland": frozenset(data["bland"]),
+        "bland": frozenset(data["bland"]) | frozenset(data["vague"]),
+        "vague": frozenset(data["vague"]),
         "negations": frozenset(data["negations"]),
         "postures": [frozenset(group) for group in data["posture"]],
         "verbs": frozenset(data["lists"]["verbs"]),
@@ -124,14 +137,14 @@ def read(prompt: str) -> Reading:
         if word.lower() not in words()["bland"]
     )
     raw = [word.lower() for word in _WORD.findall(bare)]
-    tokens = tuple(_tokens(form.unwrapped(raw) if raw else raw))
+    tokens = _silenced(_attributive(_counted(list(_tokens(form.unwrapped(raw) if raw else raw)))))
     chunks = list(_chunks(tokens))
     content = tuple(token for token in tokens if token.role in ("word", "verb") and not token.bland)
     return Reading(
         tokens=tokens,
         content=content,
         connectors=tuple(_connectors(tokens)),
-        bonds=tuple(_near(chunks)),
+        bonds=tuple(_near(chunks, _told(tokens))),
         phrases=tuple(_phrases(tokens)),
         heads=tuple(tokens[place].text for place in _heads(tokens)),
         numbers=tuple(sorted(key for token in tokens if token.role == "number" for key in token.keys)),
@@ -151,26 +164,118 @@ def read(prompt: str) -> Reading:
 
 def _tokens(raw: list[str]) -> Iterator[Token]:
     index, opens = 0, False
-    before: Role = "stop"
+    before = _START
     while index < len(raw):
         size, token = _one(raw, index, opens)
         index += size
         if token.text in ("a", "an", "the"):
             opens = True
             continue
-        if token.role == "verb" and _describes(token, before, raw[index : index + 1]):
+        if token.role == "verb" and (
+            _names(token, before) or _describes(token, before, raw[index : index + 1])
+        ):
             token = replace(token, role="word")
         yield token
-        before, opens = token.role, False
+        if not _is_adverb(token) and token.text not in _DEGREES:
+            before, opens = token, False
 
 
-def _describes(verb: Token, before: Role, after: list[str]) -> bool:
+def _names(verb: Token, before: Token) -> bool:
+    """Whether the form of a verb stands where a noun stands: `two waves`, `for repair`, `ski equipment on the floor`.
+    No clause begins with a bare verb."""
+    bare = not verb.text.endswith(("ing", "ed"))
+    return (
+        before.role == "number"
+        or before.text.endswith(" of")
+        or (bare and before.role in ("relation", "stop"))
+    )
+
+
+def _attributive(tokens: list[Token]) -> list[Token]:
+    """`a mule that is bridled` as `a bridled mule`: what is said of a thing by a copula, before the thing."""
+    for place, token in enumerate(tokens):
+        noun = place - 2 if place > 1 and tokens[place - 1].text in ("that", "which", "who") else place - 1
+        if token.text not in _COPULAS or noun < 0 or not _is_noun(tokens[noun]):
+            continue
+        if noun == place - 1 and any(other.role != "word" for other in tokens[:noun]):
+            # `a man with a hat is happy`: it may not be the hat that is.
+            continue
+        said = next((i for i in range(place + 1, len(tokens)) if tokens[i].text not in _DEGREES), len(tokens))
+        if said < len(tokens) and _is_quality(tokens[said], tokens[said + 1 : said + 2]):
+            quality = replace(tokens.pop(said), role="word", opens=tokens[noun].opens, plural=False)
+            thing = replace(tokens[noun], opens=False)
+            tokens[noun : noun + 1] = [quality, thing]
+    return tokens
+
+
+def _is_many(number: Token) -> bool:
+    """`two`, and not `one`; `a double bed` is one."""
+    return number.text != "double" and number.keys != {"1"}
+
+
+def _is_quality(token: Token, after: list[Token]) -> bool:
+    """Whether what follows a copula is an adjective and says no more than itself."""
+    if token.opens or token.bland or token.plural:
+        return False
+    ends = not after or after[0].role in ("stop", "join") or after[0].bland
+    return (token.role == "word" and (ends or after[0].role in ("relation", "verb"))) or (
+        token.role == "verb" and token.text.endswith("ed") and ends
+    )
+
+
+def _silenced(tokens: list[Token]) -> tuple[Token, ...]:
+    """Relations that say nothing of their own: the `by` of a passive or of `by holding it`, the `has` of `a house has
+    a cow in front of it`. And a verb that is a relation: `a bowl holds soup`."""
+    found = list(tokens)
+    for place, token in enumerate(tokens):
+        after = tokens[place + 1 :]
+        if token.role == "verb" and _is_participle(token) and (by := _by(tokens, place + 1)):
+            found[by] = replace(tokens[by], keys=frozenset(["agent"]))
+        elif token.role == "verb" and "hold" in token.keys and place and _contains(tokens[place - 1]):
+            found[place] = replace(token, role="relation", keys=frozenset(["with"]))
+        elif token.text == "by" and after and after[0].role == "verb" and after[0].text.endswith("ing"):
+            found[place] = replace(token, keys=frozenset(["agent"]))
+        elif token.text in ("has", "have") and _comes_back(after):
+            found[place] = replace(token, keys=frozenset(["there"]))
+    return tuple(found)
+
+
+def _counted(tokens: list[Token]) -> list[Token]:
+    """`several footwear` and `two sheep` are many, though the noun does not say so."""
+    for place, token in enumerate(tokens):
+        if token.text in words()["vague"] or (token.role == "number" and _is_many(token)):
+            after = list(takewhile(lambda at: _is_noun(tokens[at]), range(place + 1, len(tokens))))
+            if after:
+                tokens[after[-1]] = replace(tokens[after[-1]], plural=True)
+    return tokens
+
+
+def _contains(token: Token) -> bool:
+    return not token.keys.isdisjoint(words_of_lists()["containers"])
+
+
+def _is_participle(verb: Token) -> bool:
+    return verb.text.endswith("ed") or verb.text in _irregular()
+
+
+def _comes_back(after: Sequence[Token]) -> bool:
+    """Whether a relation to what came before follows: `in front of it`."""
+    for one, two in pairwise(after):
+        if one.role == "stop" or one.text == "with":
+            return False
+        if one.role == "relation" and _points_back([two]):
+            return True
+    return False
+
+
+def _describes(verb: Token, before: Token, after: list[str]) -> bool:
     """`with shopping bags`, `a shabby looking shower`: a form of a verb that stands where an adjective stands."""
     if not after or not verb.text.endswith(("ing", "ed")):
         return False
     known = words()
-    names = after[0][0].isalpha() and after[0] not in known["bland"] and (after[0],) not in known["phrases"]
-    leads = before in ("relation", "join", "stop", "number") or verb.text == "looking"
+    passed_over = after[0] in known["bland"] or (after[0],) in known["phrases"] or _is_manner(after[0])
+    names = after[0][0].isalpha() and not passed_over
+    leads = before.role in ("relation", "join", "stop", "number") or verb.text == "looking"
     return names and leads and after[0] not in known["prepositional"]
 
 
@@ -240,6 +345,9 @@ def bases(word: str) -> set[str]:
             found |= _unsuffixed(word[: -len(suffix)])
     if word.endswith("ied"):
         found.add(word[:-3] + "y")
+    if word.endswith("ly") and len(word) > 5:
+        # `idly` → idle; `heavily` → heavy; `oddly` → odd.
+        found |= {word[:-2], word[:-1] + "e"} | ({word[:-3] + "y"} if word.endswith("ily") else set())
     return found
 
 
@@ -275,6 +383,7 @@ def _chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
             if (
                 len(run) == 1
                 and not run[0].plural
+                and tokens[max(0, index - 2)].text != ","
                 and token.text == "and"
                 and len(after) == 2
                 and all(map(_is_noun, after))
@@ -301,10 +410,36 @@ def _phrases(tokens: Sequence[Token]) -> Iterator[int]:
 
 
 def _is_noun(token: Token) -> bool:
-    return token.role == "word" and not token.bland
+    return token.role == "word" and not token.bland and not _is_adverb(token)
 
 
-def _near(chunks: list[list[Token]]) -> Iterator[Bond]:
+def _is_adverb(token: Token) -> bool:
+    return _is_manner(token.text)
+
+
+def _is_manner(word: str) -> bool:
+    return word.endswith("ly") and len(word) > 5 and word not in words_of_lists()["not_adverbs"]
+
+
+def _told(tokens: Sequence[Token]) -> dict[int, Keys]:
+    """By identity of a word what else it may belong to: a thing to the verb that follows, as in `an airplane flying`,
+    and what a copula says to each thing before it, as in `a person with a cat is serious`."""
+    found: dict[int, Keys] = {}
+    heads: list[Token] = []
+    for one, two in pairwise(token for token in tokens if not token.bland or token.text in _COPULAS):
+        if _is_noun(one):
+            heads.append(one)
+            if two.role == "verb":
+                found[id(one)] = two.keys
+        elif one.role == "stop":
+            heads.clear()
+        elif one.text in _COPULAS and _is_noun(two):
+            found[id(two)] = _numbered(heads)
+            found |= {id(head): found.get(id(head), frozenset()) | two.keys for head in heads}
+    return found
+
+
+def _near(chunks: list[list[Token]], told: Mapping[int, Keys]) -> Iterator[Bond]:
     """For each content word and number: what it may belong to, and whether it stands in one phrase with that."""
     heads = Counter(chunk[-1].text for chunk in chunks)
     for index, chunk in enumerate(chunks):
@@ -312,7 +447,8 @@ def _near(chunks: list[list[Token]]) -> Iterator[Bond]:
         for place, token in enumerate(chunk):
             if len(chunk) == 1:
                 around = [*chunks[max(0, index - 1) : index], *chunks[index + 1 : index + 2]]
-                yield Bond(token, _numbered(other[-1] for other in around), inside=False)
+                mates = _numbered(other[-1] for other in around)
+                yield Bond(token, mates | told.get(id(token), frozenset()), inside=False)
             elif token is head:
                 yield Bond(token, _numbered(chunk[:-1]), inside=True)
             else:
@@ -325,14 +461,18 @@ def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
     heads = _heads(tokens)
     start, passive = 0, 0
     for index, token in enumerate(tokens):
-        if token.role == "stop":
+        if token.role == "stop" or _begins_clause(token, tokens[index + 1 : index + 2]):
             start = index + 1
         if token.role not in ("relation", "verb") or (token.bland and token.role == "verb"):
             continue
+        if "together" in token.keys:
+            continue
         left = _numbered(tokens[place] for place in heads if start <= place < index)
         right, end = _after(tokens, heads, index + 1)
+        if "with" in token.keys:
+            right |= _listed(tokens, heads, end)
         if token.role == "verb":
-            passive = _by(tokens, index + 1)
+            passive = _by(tokens, index + 1) if _is_participle(token) else 0
         if index < passive:
             agent, _ = _after(tokens, heads, passive + 1)
             yield Connector(token, agent, left, agent)
@@ -345,7 +485,24 @@ def _connectors(tokens: tuple[Token, ...]) -> Iterator[Connector]:
         if token.role == "relation" and _points_back(tokens[index + 1 : index + 2]) and left - nearest:
             # `a table with a lamp on it`: what stands next to it is on what came before.
             left, right = nearest, left - nearest
+        if not right and not _points_back(tokens[index + 1 : index + 2]) and token.keys & _ADVERBIAL:
+            # `outside`: where all of it is, and not what stands next to it alone.
+            nearest = left
         yield Connector(token, left, right, nearest)
+
+
+def _begins_clause(token: Token, after: Sequence[Token]) -> bool:
+    """`while a man`: what came before is not what this clause speaks of. `while sitting` goes on with it."""
+    return token.text == "while" and any(_is_noun(word) or word.role == "number" for word in after)
+
+
+def _listed(tokens: Sequence[Token], heads: Sequence[int], start: int) -> Keys:
+    """What a list goes on with: the bird of `with a cat on a mat and a bird in a tree`."""
+    sentence = takewhile(lambda place: tokens[place].role != "stop", range(start, len(tokens) - 1))
+    ands = [place for place in sentence if tokens[place].text == "and" and tokens[place + 1].opens]
+    return _numbered(
+        tokens[next(head for head in heads if head > place)] for place in ands if heads and place < heads[-1]
+    )
 
 
 def _points_back(after: Sequence[Token]) -> bool:
@@ -387,8 +544,10 @@ def _after(tokens: Sequence[Token], heads: Sequence[int], start: int) -> tuple[K
         token = tokens[index]
         if index in heads:
             found.append(token)
-        elif token.role in ("stop", "relation") or (
-            found and not token.opens and (token.bland or token.role == "verb")
+        elif (
+            token.role in ("stop", "relation")
+            or token.text == "while"
+            or (found and not token.opens and (token.bland or token.role == "verb"))
         ):
             return _numbered(found), index
     return _numbered(found), len(tokens)
