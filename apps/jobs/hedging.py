@@ -6,6 +6,7 @@ for any other. Whichever is first known to have delivered leads the job to its o
 back, or the platform's loss. If the leading one comes to nothing, the one set aside leads again.
 """
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -94,9 +95,12 @@ def _admitted(job: Job, slow: Attempt) -> Admitted | None:
 def _route(attempt: Attempt) -> RouteInfo | None:
     """As the catalog has it now."""
     model = snapshot.current().models.get(attempt.model)
+    if model is None:
+        return None
     # Of one just opened it is still text.
-    name = str(attempt.route_id)
-    return next((route for route in model.routes if str(route.id) == name), None) if model else None
+    own: object = attempt.route_id
+    route_id = uuid.UUID(own) if isinstance(own, str) else own
+    return next((route for route in model.routes if route.id == route_id), None)
 
 
 def _may_be_left(provider: str) -> bool:

@@ -8,6 +8,7 @@ is answered that there is more to do, makes the job due, and it goes its usual w
 
 import json
 import math
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from apps.core import clock, notify, rows
+from apps.core import bell, clock, notify, rows
 from apps.jobs import hedging, leases, run
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Priority
@@ -26,6 +27,9 @@ from apps.providers.errors import ErrorKind, ProviderError
 
 # As many as one thread can ask before they are due again, also where an answer takes a while.
 BATCH = 50
+# A message costs a worker as much as ten questions: where answers come at once, one is enough for so many times BATCH.
+ROUNDS = 4
+_QUICK_S = 2.0
 # The provider can't be reached: that says nothing of the work.
 SAYS_NOTHING = frozenset(
     {
@@ -91,6 +95,29 @@ WITH notes AS (
 UPDATE jobs_job j SET due_at = n.next_at FROM notes n
 WHERE j.id = n.job AND j.due_at = n.set_at AND n.next_at <> n.set_at
 """
+
+
+def rounds() -> int:
+    """Asks for up to ROUNDS times BATCH jobs. Returns how many. Where a provider takes its time, the later rounds are
+    other threads': they are rung for."""
+    asked = 0
+    for left in reversed(range(ROUNDS)):
+        began = time.monotonic()
+        count = some()
+        asked += count
+        if count < BATCH:
+            break
+        if time.monotonic() - began > _QUICK_S:
+            ring(left * BATCH, each=BATCH)
+            break
+    return asked
+
+
+def ring(count: int, *, each: int = ROUNDS * BATCH) -> None:
+    """Calls threads, one for `each` so many of the jobs that are to be asked for. The message names none: whoever hears
+    it takes as many as are due then."""
+    for _ in range(math.ceil(count / each)):
+        bell.ring("jobs.poll_many", id=uuid.uuid4(), queue="io")
 
 
 def some() -> int:

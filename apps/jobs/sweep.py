@@ -1,7 +1,5 @@
 """The net under the bell: ring again for what is due and unheard. Reads rows, changes none but when it last rang."""
 
-import math
-import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -56,9 +54,7 @@ def due_jobs() -> int:
         if not (together and wants_news):
             leases.ring(job_id, can_wait=can_wait)
     if together:
-        # Whoever hears it takes as many as are due then; the message names none.
-        for _ in range(math.ceil(len(wanting_news) / polls.BATCH)):
-            bell.ring("jobs.poll_many", id=uuid.uuid4(), queue="io")
+        polls.ring(len(wanting_news))
     return len(found)
 
 

@@ -33,7 +33,7 @@ def resolve_unknown(*, v: int, id: str) -> None:
 
 @shared_task(name="jobs.poll_many")
 def poll_many(*, v: int, id: str) -> None:
-    polls.some()
+    polls.rounds()
 
 
 @shared_task(name="jobs.flush")

@@ -1,5 +1,6 @@
 """Every call to a provider passes here: one place for timing, logging and the last word on errors."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -210,5 +211,8 @@ def _note(provider: str, action: str, kind: ErrorKind | None, *, took_s: float) 
     """Neither prompts nor keys: what the provider said stays out of the log."""
     tracing.note(outcome=kind or "ok")
     metrics.CALL.record(took_s, {"provider": provider, "action": action, "error": kind or ""})
-    write = log.info if kind else log.debug
-    write("provider.called", provider=provider, action=action, error=kind, latency_ms=round(took_s * 1000))
+    level = logging.INFO if kind else logging.DEBUG
+    # Hundreds of answers a second are not logged, and that is to cost nothing.
+    if log.isEnabledFor(level):
+        took_ms = round(took_s * 1000)
+        log.log(level, "provider.called", provider=provider, action=action, error=kind, latency_ms=took_ms)

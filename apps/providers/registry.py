@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -38,8 +39,13 @@ def adapter(provider: str) -> Adapter:
     config = settings.PROVIDERS.get(provider)
     if config is None or config.get("adapter", provider) not in ADAPTERS:
         raise UnknownProvider(provider)
-    arguments = {name: value for name, value in config.items() if name != "adapter"}
-    return ADAPTERS[config.get("adapter", provider)](**arguments)
+    return _made(config.get("adapter", provider), *config.items())
+
+
+@lru_cache(maxsize=64)
+def _made(name: str, *config: tuple[str, str]) -> Adapter:
+    """One for all calls: an adapter is its settings, and keeps nothing."""
+    return ADAPTERS[name](**{key: value for key, value in config if key != "adapter"})
 
 
 def is_available(provider: str) -> bool:

@@ -31,7 +31,8 @@ WHERE due_at IS NOT NULL
 
 
 def main(provider: str, *, profiled: bool) -> None:
-    with usage.platform() as postgres_pid:
+    # Threads of a worker share a pool.
+    with usage.platform(pool_max=2) as postgres_pid:
         from django.core.management import call_command
 
         from tests.fakes.simulator import Simulator

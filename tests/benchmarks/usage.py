@@ -81,8 +81,8 @@ def _measured(clients: list[Any], path: str, query: dict[str, str], postgres_pid
 
 
 @contextmanager
-def platform() -> Iterator[int]:
-    """Django on a Postgres and a Redis of its own; yields the process id of Postgres."""
+def platform(*, pool_max: int = 0) -> Iterator[int]:
+    """Django on a Postgres and a Redis of its own; yields the process id of Postgres. `pool_max`: as DB_POOL_MAX."""
     folder = Path(tempfile.mkdtemp(prefix="genplatform-bench-"))
     postgres = embedded.postgres(folder, durable=False)
     redis = embedded.redis(folder, durable=False)
@@ -92,7 +92,7 @@ def platform() -> Iterator[int]:
             {
                 "DATABASE_URL": postgres.url,
                 "REDIS_URL": redis.url,
-                "DB_POOL_MAX": "0",
+                "DB_POOL_MAX": str(pool_max),
                 "DJANGO_SETTINGS_MODULE": "genplatform.settings",
             }
         )

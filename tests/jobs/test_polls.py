@@ -53,6 +53,26 @@ def test_all_that_are_due_are_asked_for_with_one_claim_and_one_write(engine: Eng
     give_up(engine, *jobs)
 
 
+@pytest.mark.parametrize(("quick_s", "asked", "rung"), [(60.0, 7, 0), (0.0, 3, 3)], ids=["quick", "slow"])
+def test_one_message_asks_for_several_times_as_many_where_answers_come_at_once_and_else_calls_others(
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+    quick_s: float,
+    asked: int,
+    rung: int,
+) -> None:
+    jobs = under_way(engine, 7)
+    bells.clear("io")
+    monkeypatch.setattr(polls, "BATCH", 3)
+    monkeypatch.setattr(polls, "_QUICK_S", quick_s)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert polls.rounds() == asked
+    assert [message.task for message in bells.waiting("io")] == ["jobs.poll_many"] * rung
+    bells.clear("io")
+    give_up(engine, *jobs)
+
+
 def test_what_has_ended_goes_on_its_usual_way(engine: Engine) -> None:
     jobs = under_way(engine, 3, seconds=0.1)
     engine.provider_done()
@@ -126,7 +146,7 @@ def test_an_answer_that_comes_late_takes_nothing_from_who_has_the_job_now(engine
     assert engine.finish(job).status == "completed"
 
 
-def test_the_sweep_rings_once_for_fifty_and_for_new_work_as_ever(
+def test_the_sweep_rings_once_for_two_hundred_and_for_new_work_as_ever(
     engine: Engine, django_capture_on_commit_callbacks: Any
 ) -> None:
     jobs = under_way(engine, 12)
@@ -227,6 +247,8 @@ def test_a_hundred_under_way_are_asked_for_in_one_call(listing: Engine) -> None:
 def test_those_long_under_way_are_asked_for_at_one_time_in_the_order_they_came(listing: Engine) -> None:
     """So that a page of the list is theirs, however many others there are."""
     jobs = under_way(listing, 6)
+    # No half minute ends between the two looks.
+    listing.time.set(polls._listed_at(clock.now()))
     Attempt.objects.update(polls=20)
     Job.objects.update(due_at=clock.now() + timedelta(hours=1))
     for batch in (jobs[3:], jobs[:3]):

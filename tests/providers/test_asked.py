@@ -2,12 +2,13 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import pytest
 
-from apps.providers import asked, http
+from apps.providers import asked, http, wire
 from apps.providers.errors import ErrorKind, ProviderError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -70,7 +71,7 @@ def test_orders_share_a_connection_that_is_kept() -> None:
 def test_a_kept_connection_that_the_provider_closed_is_not_used() -> None:
     with closing(Server([OK], [OK])) as server:
         order(server)
-        server_closed = asked._idle[asked._target(server.url).origin][0].connection.sock
+        server_closed = asked._idle[asked._target(server.url)[0]][0].connection
         assert server_closed.recv(1) == b""
         assert order(server).status == 200
     assert len(server.requests) == 2
@@ -85,11 +86,10 @@ def test_an_order_whose_kept_connection_dies_is_sent_once() -> None:
         assert len(server.requests) == 2
 
 
-def test_a_word_before_the_answer_is_not_taken_for_the_answer() -> None:
-    with closing(Server([b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + OK])) as server:
-        with pytest.raises(ProviderError) as unread:
-            order(server)
-        assert unread.value.kind == ErrorKind.AMBIGUOUS
+def test_words_before_the_answer_are_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+    with closing(Server([early + early + OK, OK])) as server:
+        assert [order(server).body, order(server).status] == [b"{}", 200]
 
 
 def test_a_header_that_can_not_be_written_is_proven_unsent() -> None:
@@ -100,3 +100,101 @@ def test_a_header_that_can_not_be_written_is_proven_unsent() -> None:
         assert order(server).status == 200
     assert len(server.requests) == 1
     assert b"two" not in server.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n1;a=b\r\n{\r\n01\r\n}\r\n0\r\nx: y\r\n\r\n",
+            b"{}",
+        ),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    ],
+    ids=["length", "chunks", "nothing"],
+)
+def test_an_answer_that_is_whole_leaves_its_connection(answer: bytes, body: bytes) -> None:
+    with closing(Server([answer, OK])) as server:
+        assert [order(server).body, order(server).body] == [body, b"{}"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nconnection: Close\r\ncontent-length: 2\r\n\r\n{}",
+        OK + OK,
+        OK + b"x",
+    ],
+    ids=["no length", "1.0", "closes", "two", "rubbish"],
+)
+def test_an_answer_after_which_nothing_can_be_told_apart_is_the_last_of_its_connection(answer: bytes) -> None:
+    with closing(Server([answer], [OK])) as server:
+        assert order(server).body == b"{}"
+        assert not any(asked._idle.values())
+        assert order(server).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000 + b"\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_not_beyond_doubt_is_ambiguous_and_the_last_of_its_connection(
+    answer: bytes,
+) -> None:
+    with closing(Server([answer])) as server:
+        with pytest.raises(ProviderError) as unread:
+            order(server)
+        assert unread.value.kind == ErrorKind.AMBIGUOUS
+        assert not any(asked._idle.values())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"content-length: 2000001", b"transfer-encoding: chunked", b"x: y"],
+    ids=["length", "chunks", "end"],
+)
+def test_a_body_beyond_the_limit_is_not_read_to_its_end(head: bytes) -> None:
+    body = b"1e8481\r\n" * (b"chunked" in head) + b"a" * 2_000_001
+    with closing(Server([b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body])) as server:
+        with pytest.raises(ProviderError) as large:
+            order(server)
+        assert large.value.kind == ErrorKind.MALFORMED
+
+
+def test_an_answer_that_comes_byte_by_byte_is_the_same() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\nx: y\r\n\r\n"
+    # Each packet is read as it was sent.
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        for byte in answer:
+            there.send(bytes([byte]))
+        body = bytearray()
+        answer = wire.answer(here, take=body.extend, max_bytes=100, ends_at=time.monotonic() + 60)
+    assert (answer.status, answer.kept, bytes(body)) == (200, True, b"{}")
+
+
+def test_what_comes_after_the_end_of_time_is_not_read() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(OK)
+        with pytest.raises(TimeoutError):
+            wire.answer(here, take=bytearray().extend, max_bytes=100, ends_at=time.monotonic() - 1)

@@ -1,5 +1,6 @@
 """Every call to a provider goes through `call`, which has the last word on errors and logs no secrets."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,10 @@ def test_a_surprise_after_a_submit_is_ambiguous_and_else_malformed(simulator: Si
     assert kind_of(lambda: call.poll("wavespeed", Ticket(None))) == ErrorKind.MALFORMED  # type: ignore[arg-type]  # too
 
 
-def test_the_log_holds_neither_the_prompt_nor_the_key(simulator: Simulator) -> None:
+def test_the_log_holds_neither_the_prompt_nor_the_key(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "apps.providers.call")
     with structlog.testing.capture_logs() as logs:
         call.submit("wavespeed", REQUEST)
         kind_of(lambda: call.submit("wavespeed", GenerationRequest("a", "image", "m", "canary [fault:500]")))
