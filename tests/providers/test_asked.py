@@ -188,8 +188,8 @@ def test_an_answer_that_comes_byte_by_byte_is_the_same() -> None:
         for byte in answer:
             there.send(bytes([byte]))
         body = bytearray()
-        answer = wire.answer(here, take=body.extend, max_bytes=100, ends_at=time.monotonic() + 60)
-    assert (answer.status, answer.kept, bytes(body)) == (200, True, b"{}")
+        read = wire.answer(here, take=body.extend, max_bytes=100, ends_at=time.monotonic() + 60)
+    assert (read.status, read.kept, bytes(body)) == (200, True, b"{}")
 
 
 def test_what_comes_after_the_end_of_time_is_not_read() -> None:
