@@ -41,8 +41,8 @@ MUTANTS = (
     Mutant(
         ("api killed between commit and ring", "redis flushed"),
         _SWEEP,
-        "rung_at IS NULL OR rung_at <= %(unheard_before)s OR",
-        "rung_at IS NULL OR",
+        "WHEN 'batch' THEN %(unheard_batch_before)s ELSE %(unheard_before)s END",
+        "WHEN 'batch' THEN %(unheard_batch_before)s END",
         (f"{_SWEEP_TEST}::test_a_job_whose_ring_was_lost_is_rung_again_after_a_moment",),
     ),
     Mutant(
@@ -55,8 +55,8 @@ MUTANTS = (
     Mutant(
         ("worker killed: claimed",),
         _SWEEP,
-        " OR rung_at < lease_expires_at)",
-        ")",
+        " OR rung_at < lease_expires_at\n",
+        "\n",
         (f"{_SWEEP_TEST}::test_what_a_dead_worker_had_in_hand_is_rung_again_whatever_waits",),
     ),
     Mutant(

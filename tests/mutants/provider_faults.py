@@ -17,6 +17,7 @@ _QUALITY = "tests/validation/test_quality.py"
 _ANSWERS = "apps/providers/answers.py"
 _HTTP = "apps/providers/http.py"
 _ASKED = "apps/providers/asked.py"
+_WIRE = "apps/providers/wire.py"
 _ERRORS = "apps/providers/errors.py"
 _SIGNATURES = "apps/providers/signatures.py"
 _WAVESPEED = "apps/providers/adapters/wavespeed.py"
@@ -177,8 +178,8 @@ SUBMIT = (
     Mutant(
         ("hang",),
         _ASKED,
-        "connection.sock.settimeout(wait_s)",
-        "connection.sock.settimeout(None)",
+        "connection.settimeout(wait_s)",
+        "connection.settimeout(None)",
         (f"{_SUITE}::test_a_provider_that_says_nothing_is_ambiguous[stability-hang]",),
     ),
     Mutant(
@@ -707,9 +708,9 @@ DELIVERIES = (
     ),
     Mutant(
         ("huge",),
-        _ASKED,
-        "        if read > max_bytes:\n",
-        "        if False:\n",
+        _WIRE,
+        "            if body > max_bytes:\n",
+        "            if False:\n",
         (
             f"{_SUITE}::test_a_result_that_does_not_arrive_whole_may_be_billed_and_is_not_ordered_again[stability-huge-malformed]",
         ),
@@ -753,7 +754,7 @@ DELIVERIES = (
     ),
     Mutant(
         ("drip",),
-        _ASKED,
+        _WIRE,
         "        if time.monotonic() > ends_at:\n",
         "        if False:\n",
         (
