@@ -1,8 +1,8 @@
 """Connections to providers: kept, and cheap enough for hundreds of exchanges a second.
 
-An exchange takes a fifth of the CPU time of the standard library's client, which takes a quarter of that of httpx. What
-it is given is sent once: a connection that turns out to be dead after the first byte was sent is the caller's doubt
-(`LOST`), never a reason to send again. One that fails before is `Unsent`.
+Of the CPU time of httpx the standard library's client takes a quarter, and reading answers by `wire` less still. What
+an exchange is given is sent once: a connection that turns out to be dead after the first byte was sent is the caller's
+doubt (`LOST`), never a reason to send again. One that fails before is `Unsent`.
 """
 
 import atexit
