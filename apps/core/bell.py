@@ -9,6 +9,7 @@ import json
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -42,9 +43,12 @@ _HEADERS: dict[str, Any] = {
 _PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64"}
 
 
-def ring(task: str, *, id: uuid.UUID | str, queue: str) -> None:  # noqa: A002 - the message's own word
-    """Publishes `{v, id}` for `task` on `queue` once the current transaction commits (or at once)."""
-    transaction.on_commit(lambda: publish(task, id=str(id), queue=queue), robust=True)
+def ring(task: str, *, id: uuid.UUID | str, queue: str | Callable[[], str]) -> None:  # noqa: A002 - the message's own word
+    """Publishes `{v, id}` for `task` on `queue` once the current transaction commits (or at once). A queue that has to
+    be asked for is asked for then, too: no transaction waits for Redis."""
+    transaction.on_commit(
+        lambda: publish(task, id=str(id), queue=queue() if callable(queue) else queue), robust=True
+    )
 
 
 def publish(task: str, *, id: str, queue: str) -> bool:  # noqa: A002

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -187,7 +188,7 @@ def leave(
         {"job_id": job.pk, "lease": job.lease, "next_at": next_at, "rung_at": rung_at, **values},
     )
     if left and ring:
-        bell.ring(ring, id=job.pk, queue=queue(ring, can_wait=job.priority == Priority.BATCH))
+        bell.ring(ring, id=job.pk, queue=partial(queue, ring, can_wait=job.priority == Priority.BATCH))
     return bool(left)
 
 
@@ -202,11 +203,12 @@ def ring(job_id: uuid.UUID, *, can_wait: bool = False) -> None:
     """For the job's next step. `can_wait`: as a batch job's, by the workers that yield to all others. One that was rung
     like this and not heard is rung like any other the next time, so that no crowd starves it.
     """
-    bell.ring(RUN, id=job_id, queue=queue(RUN, can_wait=can_wait))
+    bell.ring(RUN, id=job_id, queue=partial(queue, RUN, can_wait=can_wait))
 
 
 def queue(task: str, *, can_wait: bool) -> str:
-    """Where the ring goes. `can_wait`: to the workers of batch jobs; among all others where there are none."""
+    """Where the ring goes. `can_wait`: to the workers of batch jobs; among all others where there are none. Asks Redis
+    for that: not in a transaction."""
     name = _BATCH_QUEUE[task]
     return name if can_wait and workers.listen(_HEARD_BY[name]) else _QUEUE[task]
 

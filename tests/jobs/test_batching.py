@@ -540,6 +540,18 @@ def test_what_waits_behind_other_batch_work_is_not_rung_among_what_somebody_wait
     drive(engine, [job])
 
 
+def test_where_a_ring_goes_is_asked_for_when_the_transaction_is_over(
+    engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
+) -> None:
+    [job] = submitted(engine, 1)
+    with django_capture_on_commit_callbacks(execute=True):
+        leases.ring(job.pk, can_wait=True)
+        # Before it commits nobody has looked for workers.
+        client().hset(workers._KEY, "batch@here", str(time()))
+    assert [message.id for message in bells.waiting("io_batch")] == [str(job.pk)]
+    drive(engine, [job])
+
+
 def test_without_workers_of_its_own_batch_work_is_done_by_the_others(
     engine: Engine, shop: Route, django_capture_on_commit_callbacks: Any
 ) -> None:
