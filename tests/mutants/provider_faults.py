@@ -180,7 +180,7 @@ SUBMIT = (
         _ASKED,
         "connection.settimeout(wait_s)",
         "connection.settimeout(None)",
-        (f"{_SUITE}::test_a_provider_that_says_nothing_is_ambiguous[stability-hang]",),
+        ("tests/providers/test_asked.py::test_on_a_kept_connection_each_order_waits_as_long_as_it_may",),
     ),
     Mutant(
         ("accept-reset", "reset"),

@@ -17,21 +17,24 @@ BODY = b'{"prompt": "a fox"}'
 
 
 class Server:
-    """Answers the requests of each connection with what it was told, in order, then closes that connection."""
+    """Answers the requests of each connection with what it was told, in order, then closes that connection. None: it
+    says nothing to one, and closes only when it is closed itself."""
 
-    def __init__(self, *connections: Sequence[bytes]) -> None:
+    def __init__(self, *connections: Sequence[bytes | None]) -> None:
         self.requests: list[bytes] = []
+        self._closing = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1/orders"
         self._thread = threading.Thread(target=self._serve, args=(connections,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
+        self._closing.set()
         self._listening.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
         self._listening.close()
         self._thread.join(5)
 
-    def _serve(self, connections: Sequence[Sequence[bytes]]) -> None:
+    def _serve(self, connections: Sequence[Sequence[bytes | None]]) -> None:
         for answers in connections:
             try:
                 client, _ = self._listening.accept()
@@ -41,6 +44,9 @@ class Server:
                 for answer in answers:
                     if request := _request(client):
                         self.requests.append(request)
+                        if answer is None:
+                            self._closing.wait()
+                            return
                         # Who has read enough does not wait for the rest.
                         with suppress(ConnectionError):
                             client.sendall(answer)
@@ -78,6 +84,17 @@ def test_a_kept_connection_that_the_provider_closed_is_not_used() -> None:
         assert server_closed.recv(1) == b""
         assert order(server).status == 200
     assert len(server.requests) == 2
+
+
+def test_on_a_kept_connection_each_order_waits_as_long_as_it_may(settings: Any) -> None:
+    with closing(Server([OK, None])) as server:
+        settings.PROVIDER_READ_TIMEOUT_S = 30
+        order(server)
+        settings.PROVIDER_READ_TIMEOUT_S = 0.1
+        with pytest.raises(ProviderError) as silent:
+            order(server)
+        assert silent.value.kind == ErrorKind.AMBIGUOUS
+        assert len(server.requests) == 2
 
 
 def test_an_order_whose_kept_connection_dies_is_sent_once() -> None:
