@@ -1,4 +1,5 @@
-"""The catalog as this process sees it: immutable, read with three queries, at most every two seconds.
+"""The catalog as this process sees it: immutable. Every two seconds one query tells whether it has changed; then three
+more read it.
 
 So the submit path makes no query for the catalog, and all decisions about one request see the same prices.
 """
@@ -8,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.catalog.models import GenerationModel, Price, Route, RouteStats
-from apps.core import clock
+from apps.core import clock, rows
 
 REFRESH_S = 2.0
 
@@ -96,7 +97,6 @@ class Catalog:
     itself, so what is computed of it can be remembered by it."""
 
     models: Mapping[str, ModelInfo]
-    read_at: datetime
 
     def offered(self, kind: str | None = None) -> tuple[ModelInfo, ...]:
         """What can be bought at this moment, by slug."""
@@ -107,35 +107,54 @@ class Catalog:
 
 
 _current: Catalog | None = None
+# What was read for it: while the same is found, it goes on, and all that is remembered by it.
+_stamp, _looked_at = "", datetime.fromtimestamp(0, UTC)
 _reading = threading.Lock()
+
+_STAMP = """
+SELECT md5(concat_ws('|',
+    (SELECT string_agg(m::text, '' ORDER BY slug) FROM catalog_generationmodel m WHERE active),
+    (SELECT string_agg(r::text, '' ORDER BY id) FROM catalog_route r WHERE active),
+    (SELECT string_agg(p::text, '' ORDER BY route_id) FROM (
+        SELECT DISTINCT ON (route_id) * FROM catalog_price WHERE effective_at <= %(now)s
+        ORDER BY route_id, effective_at DESC, version DESC) p),
+    (SELECT string_agg(s::text, '' ORDER BY route_id) FROM catalog_routestats s),
+    %(reachable)s::text))
+"""
 
 
 def current() -> Catalog:
-    """The catalog, at most `REFRESH_S` old. While one thread reads it anew the others use the last one."""
-    global _current
+    """The catalog as it was at most `REFRESH_S` ago. While one thread looks the others use what is known."""
     known = _current
-    if known and 0 <= (clock.now() - known.read_at).total_seconds() < REFRESH_S:
+    if known and 0 <= (clock.now() - _looked_at).total_seconds() < REFRESH_S:
         return known
     if known is None:
         return _first()
     if not _reading.acquire(blocking=False):
         return known
     try:
-        _current = _read()
-        return _current
+        return _look()
     finally:
         _reading.release()
 
 
 def _first() -> Catalog:
     """The first reading of a process: one thread reads, the others wait for it."""
-    global _current
     # Who waits for the lock may hold one of the pool's connections, so who has the lock must not wait for one.
     connection.ensure_connection()
     with _reading:
-        if _current is None:
-            _current = _read()
-        return _current
+        return _current or _look()
+
+
+def _look() -> Catalog:
+    """Reads it anew if it has changed. What changes while it is read is read the next time."""
+    global _current, _stamp, _looked_at
+    now = clock.now()
+    [(stamp,)] = rows.select(_STAMP, {"now": now, "reachable": ",".join(_reachable())})
+    if _current is None or stamp != _stamp:
+        _current, _stamp = _read(now), stamp
+    _looked_at = now
+    return _current
 
 
 def forget() -> None:
@@ -144,18 +163,17 @@ def forget() -> None:
     _current = None
 
 
-def _read() -> Catalog:
-    now = clock.now()
-    rows = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
+def _read(now: datetime) -> Catalog:
+    found = {row.slug: row for row in GenerationModel.objects.filter(active=True).order_by("slug")}
     prices = _prices(now)
     routes: defaultdict[str, list[RouteInfo]] = defaultdict(list)
     active = Route.objects.filter(active=True, provider__in=_reachable()).select_related("stats")
     for route in active.order_by("model_id", "position", "id"):
-        price, model = prices.get(route.id), rows.get(route.model_id)
+        price, model = prices.get(route.id), found.get(route.model_id)
         if price and model and _is_known(price, model):
             routes[route.model_id].append(_route(route, price))
-    models = {slug: _model(row, routes[slug]) for slug, row in rows.items()}
-    return Catalog(MappingProxyType(models), now)
+    models = {slug: _model(row, routes[slug]) for slug, row in found.items()}
+    return Catalog(MappingProxyType(models))
 
 
 def _reachable() -> list[str]:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,12 +22,13 @@ from apps.jobs import hedging, leases, run
 from apps.jobs.models import Attempt, Job
 from apps.jobs.states import Priority
 from apps.providers import call
-from apps.providers.contract import Pending, Ticket
+from apps.providers.contract import Pending, Result, Ticket
 from apps.providers.errors import ErrorKind, ProviderError
 
-# As many as one thread can ask before they are due again, also where an answer takes a while.
-BATCH = 50
-# A message costs a worker as much as ten questions: where answers come at once, one is enough for so many times BATCH.
+# As many as one thread can ask before they are due again, eight at once, also where an answer takes a while.
+BATCH = 200
+# A message costs a worker as much as ten questions, and two threads that ask wait for each other: where answers come at
+# once, one message is enough for so many times BATCH.
 ROUNDS = 4
 _QUICK_S = 2.0
 # The provider can't be reached: that says nothing of the work.
@@ -43,11 +44,17 @@ SAYS_NOTHING = frozenset(
 # A page of a list costs as much as so many questions.
 _FEW = 5
 
-# What a look needs of each; the rest is most of what reading them would cost.
+# Jobs `j` that nobody holds. Whose lease ran out is for `run`: its worker died, and crashes are counted.
+_FREE = """
+    j.status = 'running' AND j.lease_expires_at IS NULL AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
+"""
+WANTS_NEWS = f"""
+    {_FREE} AND EXISTS (SELECT 1 FROM jobs_attempt a WHERE a.job_id = j.id AND a.status = 'submitted')
+"""  # noqa: S608 - only our own constants are interpolated
+# What a look needs of each, its id first; the rest is most of what reading them would cost.
 _OF_JOB = ("id", "team_id", "priority", "traceparent")
 _OF_ATTEMPT = (
     "id",
-    "job_id",
     "provider",
     "model",
     "route_id",
@@ -56,31 +63,32 @@ _OF_ATTEMPT = (
     "progress",
     "polls",
     "hedged",
-    "submitted_at",
 )
 # The quote only of who was never asked for: it says how long such a job takes. What a provider lists comes due at one
-# time, one after the other as it was ordered: neighbours in the list.
+# time, one after the other as it was ordered: neighbours in the list. Times as numbers, which the driver reads at a
+# tenth of the cost.
 _TAKE = f"""
 WITH due AS (
     SELECT j.id AS job, a.id AS attempt,
         CASE WHEN a.provider = ANY(%(listing)s)
              THEN %(listed_at)s + make_interval(secs => extract(epoch FROM j.created_at)::numeric %% 86400 / 100000)
-             ELSE %(next_at)s END AS set_at,
+             END AS listed_at,
         CASE WHEN a.polls = 0 THEN j.quote END,
-        {rows.columns(Job, "j", _OF_JOB)}, {rows.columns(Attempt, "a", _OF_ATTEMPT)}
+        extract(epoch FROM a.submitted_at)::float8,
+        {rows.columns(Job, "j", _OF_JOB[1:])}, {rows.columns(Attempt, "a", _OF_ATTEMPT[1:])}
     FROM jobs_job j JOIN jobs_attempt a ON a.job_id = j.id AND a.status = 'submitted'
-    WHERE j.status = 'running' AND j.due_at <= %(now)s AND j.lease_expires_at IS NULL
-      AND j.cancel_requested_at IS NULL AND j.deadline_at > %(now)s
+    WHERE {_FREE} AND j.due_at <= %(now)s
     ORDER BY j.due_at LIMIT %(batch)s FOR UPDATE OF j SKIP LOCKED
 ), put_off AS (
-    UPDATE jobs_job SET due_at = due.set_at, rung_at = NULL FROM due WHERE jobs_job.id = due.job
+    UPDATE jobs_job SET due_at = COALESCE(due.listed_at, %(next_at)s), rung_at = NULL
+    FROM due WHERE jobs_job.id = due.job
 ), counted AS (
     UPDATE jobs_attempt SET polls = jobs_attempt.polls + 1 FROM due WHERE jobs_attempt.id = due.attempt
 )
 SELECT * FROM due
 """  # noqa: S608 - only our own constants are interpolated
-# The columns before those of the job.
-_BEFORE = 4
+# The columns before the job's own.
+_BEFORE = 5
 
 # Only the time that we set ourselves: whoever made the job due meanwhile, or holds it, knows better.
 _NOTE = """
@@ -125,22 +133,21 @@ def some() -> int:
     taken = _take()
     # A connection is not kept from others while providers answer.
     rows.let_go()
-    told = _told_together(taken)
-    _write([note for job in taken if (note := _look(job, told.get(job.pk)))])
+    _write([note for job, answer in _answers(taken) if (note := _heard(job, answer))])
     return len(taken)
 
 
 def _take() -> list[Job]:
     at = clock.now()
+    next_at = at + timedelta(seconds=run.MAX_POLL_S)
     values = {
         "now": at,
         "batch": BATCH,
-        "next_at": at + timedelta(seconds=run.MAX_POLL_S),
+        "next_at": next_at,
         "listing": [provider for provider in settings.PROVIDERS if call.lists(provider)],
         "listed_at": _listed_at(at),
     }
-    found = rows.select(_TAKE, values)
-    return [_with_attempt(row) for row in found]
+    return [_with_attempt(row, next_at) for row in rows.select(_TAKE, values)]
 
 
 def _listed_at(at: datetime) -> datetime:
@@ -149,55 +156,54 @@ def _listed_at(at: datetime) -> datetime:
     return datetime.fromtimestamp(math.ceil(soon / run.MAX_POLL_S) * run.MAX_POLL_S, UTC)
 
 
-def _with_attempt(row: tuple[Any, ...]) -> Job:
-    _, _, set_at, quote = row[:_BEFORE]
-    own = _BEFORE + len(_OF_JOB)
-    job = rows.make(Job, row[_BEFORE:own], _OF_JOB)
-    job.due_at = set_at
+def _with_attempt(row: tuple[Any, ...], next_at: datetime) -> Job:
+    job_id, attempt_id, listed_at, quote, submitted_at = row[:_BEFORE]
+    own = _BEFORE + len(_OF_JOB) - 1
+    job = rows.make(Job, (job_id, *row[_BEFORE:own]), _OF_JOB)
+    job.due_at = listed_at or next_at
     if quote is not None:
         job.quote = json.loads(quote)
-    job.past = [rows.make(Attempt, row[own:], _OF_ATTEMPT)]
+    attempt = rows.make(Attempt, (attempt_id, *row[own:]), _OF_ATTEMPT)
+    attempt.submitted_at = datetime.fromtimestamp(submitted_at, UTC) if submitted_at else None
+    job.past = [attempt]
     return job
 
 
-def _told_together(taken: Sequence[Job]) -> dict[uuid.UUID, Pending]:
-    """Of the jobs whose provider can tell of many at once, those that it says are under way."""
-    told: dict[uuid.UUID, Pending] = {}
+def _answers(taken: Sequence[Job]) -> Iterator[tuple[Job, Pending | Result | ProviderError]]:
+    """What their providers say: of many at once where they can tell, and of each of the others."""
     for provider in {job.past[0].provider for job in taken}:
-        if call.lists(provider):
-            theirs = [job for job in taken if job.past[0].provider == provider]
-            told |= _listed(provider, {job.pk: _ticket(job.past[0]) for job in theirs})
-    return told
+        tickets = {job: _ticket(job.past[0]) for job in taken if job.past[0].provider == provider}
+        told = _listed(provider, tickets) if call.lists(provider) else {}
+        yield from told.items()
+        alone = {job: ticket for job, ticket in tickets.items() if job not in told}
+        yield from zip(alone, call.poll_each(provider, list(alone.values())), strict=True)
 
 
-def _listed(provider: str, tickets: dict[uuid.UUID, Ticket]) -> dict[uuid.UUID, Pending]:
-    """One page after the other, while each tells of some."""
-    told: dict[uuid.UUID, Pending] = {}
+def _listed(provider: str, tickets: dict[Job, Ticket]) -> dict[Job, Pending]:
+    """Those of which the provider's list says that they are under way: one page after the other, while each tells of
+    some."""
+    told: dict[Job, Pending] = {}
     while len(tickets) >= _FEW:
         try:
             page = call.poll_many(provider, list(tickets.values()))
         except ProviderError:
             # Whatever it is, each may be asked for by itself.
             break
-        found = {job_id: page[one.task_id] for job_id, one in tickets.items() if one.task_id in page}
+        found = {job: page[one.task_id] for job, one in tickets.items() if one.task_id in page}
         told |= found
         if len(found) < _FEW:
             break
-        tickets = {job_id: one for job_id, one in tickets.items() if job_id not in found}
+        tickets = {job: one for job, one in tickets.items() if job not in found}
     return told
 
 
-def _look(job: Job, told: Pending | None) -> dict[str, Any] | None:
+def _heard(job: Job, answer: Pending | Result | ProviderError) -> dict[str, Any] | None:
     """What is to be noted, if anything. Where there is more to do, `run` is rung."""
     attempt = job.past[0]
-    try:
-        answer = told or call.poll(attempt.provider, _ticket(attempt))
-    except ProviderError as error:
-        if error.kind in SAYS_NOTHING:
-            return _note(job, attempt, None, error.retry_after_s)
-    else:
-        if isinstance(answer, Pending) and not hedging.is_due(job, attempt):
-            return _note(job, attempt, answer, None)
+    if isinstance(answer, ProviderError) and answer.kind in SAYS_NOTHING:
+        return _note(job, attempt, None, answer.retry_after_s)
+    if isinstance(answer, Pending) and not hedging.is_due(job, attempt):
+        return _note(job, attempt, answer, None)
     with leases.step("poll", job):
         leases.nudge(job.pk, rung=True)
         leases.ring(job.pk, can_wait=job.priority == Priority.BATCH)

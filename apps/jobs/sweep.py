@@ -4,9 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
 
-from apps.core import bell, clock
+from apps.core import bell, clock, rows
 from apps.jobs import leases, polls
 from apps.jobs.models import Attempt, Job
 
@@ -20,19 +19,24 @@ _MANY_POLLS = 10
 _BACKLOG = 20
 _BEHIND_S = 60
 
-_DUE = """
-UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
-    SELECT id FROM jobs_job
-    WHERE due_at <= %(now)s AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
-      -- Never rung; heard by somebody whose lease ran out since; or rung and not heard.
-      AND (rung_at IS NULL OR rung_at < lease_expires_at
-           OR rung_at <= CASE priority WHEN 'batch' THEN %(unheard_batch_before)s ELSE %(unheard_before)s END)
-    ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING id, priority = 'batch' AND old.rung_at IS NULL,
-    -- Whose lease ran out is for `run`: its worker died, and crashes are counted.
-    lease_expires_at IS NULL AND cancel_requested_at IS NULL AND status = 'running' AND deadline_at > %(now)s
-    AND EXISTS (SELECT 1 FROM jobs_attempt a WHERE a.job_id = jobs_job.id AND a.status = 'submitted')
-"""
+# Where many want news of their providers, they are only counted: who asks takes as many as are due then.
+_DUE = f"""
+WITH news AS MATERIALIZED (
+    SELECT count(*) AS count FROM (
+        SELECT 1 FROM jobs_job j WHERE {polls.WANTS_NEWS} AND j.due_at <= %(now)s LIMIT %(batch)s) j
+), rung AS (
+    UPDATE jobs_job SET rung_at = %(now)s WHERE id IN (
+        SELECT id FROM jobs_job j
+        WHERE due_at <= %(now)s AND (lease_expires_at IS NULL OR lease_expires_at <= %(now)s)
+          -- Never rung; heard by somebody whose lease ran out since; or rung and not heard.
+          AND (rung_at IS NULL OR rung_at < lease_expires_at
+               OR rung_at <= CASE priority WHEN 'batch' THEN %(unheard_batch_before)s ELSE %(unheard_before)s END)
+          AND NOT ((SELECT count FROM news) >= %(many)s AND {polls.WANTS_NEWS})
+        ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+    RETURNING id, priority = 'batch' AND old.rung_at IS NULL AS can_wait
+)
+SELECT news.count, rung.id, rung.can_wait FROM news LEFT JOIN rung ON true
+"""  # noqa: S608 - only our own constants are interpolated
 
 
 def due_jobs() -> int:
@@ -44,18 +48,17 @@ def due_jobs() -> int:
         "unheard_before": at - _patience(can_wait=False),
         "unheard_batch_before": at - _patience(can_wait=True),
         "batch": _BATCH,
+        "many": _MANY_POLLS,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_DUE, values)
-        found = cursor.fetchall()
-    wanting_news = [job_id for job_id, _, wants_news in found if wants_news]
-    together = len(wanting_news) >= _MANY_POLLS
-    for job_id, can_wait, wants_news in found:
-        if not (together and wants_news):
-            leases.ring(job_id, can_wait=can_wait)
-    if together:
-        polls.ring(len(wanting_news))
-    return len(found)
+    found = rows.select(_DUE, values)
+    rung = [(job_id, can_wait) for _, job_id, can_wait in found if job_id]
+    for job_id, can_wait in rung:
+        leases.ring(job_id, can_wait=can_wait)
+    wanting_news = int(found[0][0])
+    if wanting_news < _MANY_POLLS:
+        return len(rung)
+    polls.ring(wanting_news)
+    return len(rung) + wanting_news
 
 
 def _patience(*, can_wait: bool) -> timedelta:

@@ -23,10 +23,12 @@ import httpx
 from apps.providers import wire
 from apps.providers.wire import TooLarge
 
-__all__ = ["LOST", "TooLarge", "Unsent", "exchange", "forget"]
+__all__ = ["FAILED", "LOST", "Sent", "TooLarge", "Unsent", "forget", "send"]
 
 _KEPT_S = 30.0
 _KEPT = 100
+# For what has arrived already.
+_READ_S = 1.0
 _PIECE = 65_536
 _PORTS = {True: 443, False: 80}
 
@@ -36,6 +38,9 @@ LOST = (OSError, wire.Garbled)
 
 class Unsent(Exception):
     """No connection was made, or there is no such request. Names the error's class, which tells no secrets."""
+
+
+FAILED = (Unsent, TooLarge, *LOST)
 
 
 class _Kept(NamedTuple):
@@ -54,42 +59,56 @@ class _Origin(NamedTuple):
 _idle: dict[_Origin, list[_Kept]] = defaultdict(list)
 
 
-def exchange(
+class Sent:
+    """A request that was sent. Its answer is to be read, once."""
+
+    __slots__ = ("_connection", "_origin", "_until")
+
+    def __init__(self, origin: _Origin, connection: socket.socket, *, until: float) -> None:
+        self._origin, self._connection, self._until = origin, connection, until
+
+    def answer(self, *, take: Callable[[bytes], object], max_bytes: int) -> tuple[int, Mapping[str, str]]:
+        """The status, any of which is an answer, and the headers by lower-case name; `take` is given the body in
+        pieces. Raises TooLarge, TimeoutError when the time is up, or another one of LOST."""
+        kept = False
+        try:
+            # What came while others were read is read, however late.
+            ends_at = max(self._until, time.monotonic() + _READ_S)
+            read = wire.answer(self._connection, take=take, max_bytes=max_bytes, ends_at=ends_at)
+            kept = read.kept
+            return read.status, read.headers
+        finally:
+            if kept:
+                _keep(self._origin, self._connection)
+            else:
+                self._connection.close()
+
+
+def send(
     method: str,
     url: str,
     *,
     headers: Mapping[str, str],
     content: bytes | None = None,
-    take: Callable[[bytes], object],
-    max_bytes: int,
     connect_s: float,
     wait_s: float,
-    ends_at: float,
-) -> tuple[int, dict[str, str]]:
-    """The status, any of which is an answer, and the headers by lower-case name; `take` is given the body in pieces.
-
-    `wait_s`: for each piece; `ends_at`: on the monotonic clock, for the whole. Raises Unsent, TooLarge, TimeoutError at
-    `ends_at`, or another one of LOST.
-    """
+) -> Sent:
+    """`wait_s`: for the whole, and so for each piece of the answer. Raises Unsent, or one of LOST."""
+    until = time.monotonic() + wait_s
     origin, path = _target(url)
     try:
         message = wire.request(method, path, host=origin.named, headers=headers, content=content)
     except ValueError as error:
         raise Unsent(type(error).__name__) from error
     connection = _take(origin, connect_s)
-    kept = False
     try:
         if connection.gettimeout() != wait_s:
             connection.settimeout(wait_s)
         _send(connection, message)
-        answer = wire.answer(connection, take=take, max_bytes=max_bytes, ends_at=ends_at)
-        kept = answer.kept
-        return answer.status, answer.headers
-    finally:
-        if kept:
-            _keep(origin, connection)
-        else:
-            connection.close()
+    except BaseException:
+        connection.close()
+        raise
+    return Sent(origin, connection, until=until)
 
 
 def forget() -> None:

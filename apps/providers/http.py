@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Literal
 
 import httpx
@@ -45,7 +46,7 @@ class Answer:
     def json(self) -> dict[str, Any]:
         """Raises ProviderError (malformed) if the body is not a JSON object."""
         try:
-            value = json.loads(self.body)
+            value = json.loads(self.body.decode())
         except (ValueError, RecursionError) as error:
             raise ProviderError(ErrorKind.MALFORMED, f"HTTP {self.status} without JSON") from error
         if not isinstance(value, dict):
@@ -73,6 +74,16 @@ def exchange(
         method, url, headers=headers, content=content, wait_s=wait_s, max_bytes=max_bytes, take=body.extend
     )
     return Answer(status, told, bytes(body))
+
+
+def ask(url: str, *, headers: Mapping[str, str]) -> Callable[[], Answer]:
+    """Sends a GET. What is returned reads the answer, and is to be called, once: meanwhile others can be asked. Both
+    raise as `exchange`."""
+    wait_s = min(settings.PROVIDER_READ_TIMEOUT_S, _within_s.get())
+    try:
+        return partial(_answer, _send("GET", url, headers=headers, content=None, wait_s=wait_s))
+    except asked.FAILED as error:
+        raise _ours(error, MAX_BYTES) from error
 
 
 def download(
@@ -136,24 +147,42 @@ def _stream(
     max_bytes: int,
     take: Callable[[bytes], object],
 ) -> tuple[int, Mapping[str, str]]:
-    if time.monotonic() > _begins_by.get():
-        raise ProviderError(ErrorKind.CONNECT, "too late to begin")
     with tracing.span(method, kind=SpanKind.CLIENT):
         try:
-            return asked.exchange(
-                method,
-                url,
-                headers={**_HEADERS, **tracing.here(), **headers},
-                content=content,
-                take=take,
-                max_bytes=max_bytes,
-                connect_s=min(settings.PROVIDER_CONNECT_TIMEOUT_S, wait_s),
-                wait_s=wait_s,
-                ends_at=time.monotonic() + wait_s,
-            )
-        except asked.Unsent as error:
-            raise ProviderError(ErrorKind.CONNECT, str(error)) from error
-        except asked.TooLarge as error:
-            raise ProviderError(ErrorKind.MALFORMED, f"more than {max_bytes} bytes") from error
-        except asked.LOST as error:
-            raise ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__) from error
+            sent = _send(method, url, headers=headers, content=content, wait_s=wait_s)
+            return sent.answer(take=take, max_bytes=max_bytes)
+        except asked.FAILED as error:
+            raise _ours(error, max_bytes) from error
+
+
+def _send(
+    method: Method, url: str, *, headers: Mapping[str, str], content: bytes | None, wait_s: float
+) -> asked.Sent:
+    if time.monotonic() > _begins_by.get():
+        raise ProviderError(ErrorKind.CONNECT, "too late to begin")
+    return asked.send(
+        method,
+        url,
+        headers={**_HEADERS, **tracing.here(), **headers},
+        content=content,
+        connect_s=min(settings.PROVIDER_CONNECT_TIMEOUT_S, wait_s),
+        wait_s=wait_s,
+    )
+
+
+def _answer(sent: asked.Sent) -> Answer:
+    body = bytearray()
+    try:
+        status, told = sent.answer(take=body.extend, max_bytes=MAX_BYTES)
+    except asked.FAILED as error:
+        raise _ours(error, MAX_BYTES) from error
+    return Answer(status, told, bytes(body))
+
+
+def _ours(error: Exception, max_bytes: int) -> ProviderError:
+    """Says of what went wrong whether the provider may have read what was sent."""
+    if isinstance(error, asked.Unsent):
+        return ProviderError(ErrorKind.CONNECT, str(error))
+    if isinstance(error, asked.TooLarge):
+        return ProviderError(ErrorKind.MALFORMED, f"more than {max_bytes} bytes")
+    return ProviderError(ErrorKind.AMBIGUOUS, type(error).__name__)

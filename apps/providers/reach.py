@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from apps.providers import breaker_store
@@ -25,42 +26,50 @@ _AWAY: Final = frozenset(
 _trusted: dict[str, tuple[int, float]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who may ask now. A process that trusts has no place to give back, and so no `token`."""
+
+    name: Name
+    generation: int
+    token: str = ""
+
+    def told(self, error: ProviderError | None) -> None:
+        """How a call ended. Each failure is told of; that all is well only where it is news."""
+        if error and error.kind in _AWAY:
+            _trusted.pop(self.name.provider, None)
+            breaker_store.report(self.name, token=self.token, generation=self.generation, verdict="failure")
+        elif self.token:
+            breaker_store.report(self.name, token=self.token, generation=self.generation, verdict="ok")
+            _trusted[self.name.provider] = self.generation, time.monotonic() + _TRUST_S
+
+
+def enter(provider: str) -> Asking:
+    """Raises ProviderError (connect, nothing sent) while the provider is away."""
+    name = Name(provider, "", "reach")
+    generation, until = _trusted.get(provider, (0, 0.0))
+    if time.monotonic() < until:
+        return Asking(name, generation)
+    token = uuid.uuid4().hex
+    passed = breaker_store.admit([Wish(name, _LEASE_S, wary=True)], token=token)
+    if isinstance(passed, Refused):
+        later_s = min(_LATER_S, passed.wait_ms / 1000)
+        raise ProviderError(ErrorKind.CONNECT, f"not asked: {passed.reason}", retry_after_s=later_s)
+    return Asking(name, passed[0], token)
+
+
 @contextmanager
 def asking(provider: str) -> Iterator[None]:
     """Around one call that asks. Raises ProviderError (connect, nothing sent) while the provider is away."""
-    name = Name(provider, "", "reach")
-    generation, until = _trusted.get(provider, (0, 0.0))
-    is_news = time.monotonic() >= until
-    # A process that trusts has no place to give back.
-    token = uuid.uuid4().hex if is_news else ""
-    if is_news:
-        generation = _enter(name, token)
+    entered = enter(provider)
     try:
         yield
     except ProviderError as error:
-        if error.kind in _AWAY:
-            _trusted.pop(provider, None)
-            breaker_store.report(name, token=token, generation=generation, verdict="failure")
-            raise
-        _fine(name, token, generation, is_news=is_news)
+        entered.told(error)
         raise
-    _fine(name, token, generation, is_news=is_news)
+    entered.told(None)
 
 
 def forget() -> None:
     """For tests: what this process trusts."""
     _trusted.clear()
-
-
-def _enter(name: Name, token: str) -> int:
-    passed = breaker_store.admit([Wish(name, _LEASE_S, wary=True)], token=token)
-    if isinstance(passed, Refused):
-        later_s = min(_LATER_S, passed.wait_ms / 1000)
-        raise ProviderError(ErrorKind.CONNECT, f"not asked: {passed.reason}", retry_after_s=later_s)
-    return passed[0]
-
-
-def _fine(name: Name, token: str, generation: int, *, is_news: bool) -> None:
-    if is_news:
-        breaker_store.report(name, token=token, generation=generation, verdict="ok")
-        _trusted[name.provider] = generation, time.monotonic() + _TRUST_S

@@ -7,8 +7,10 @@ answer whose length is not beyond doubt is `Garbled`: nothing is guessed, and it
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import cached_property
+from typing import Any, Final
 
 import httptools
 
@@ -29,16 +31,44 @@ class TooLarge(Exception):
     """The answer's body is longer than was allowed."""
 
 
-class Answer:
-    """What was read so far, as the parser tells it. `headers` by lower-case name, the last of each; `whole`: all of it
-    is there; `kept`: the connection may be used again."""
+class Headers(Mapping[str, str]):
+    """By lower-case name, the last of each. Read when one is asked for, which is seldom."""
 
-    __slots__ = ("_in_head", "_parser", "headers", "kept", "parts", "status", "whole")
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+
+    @cached_property
+    def _read(self) -> dict[str, str]:
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._pairs}
+
+    def __getitem__(self, name: str) -> str:
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+
+class Answer:
+    """What was read so far, as the parser tells it. `whole`: all of it is there; `kept`: the connection may be used
+    again."""
+
+    __slots__ = ("_head", "_in_head", "_parser", "kept", "parts", "status", "whole")
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self.status, self.headers, self.parts = 0, dict[str, str](), list[bytes]()
-        self.whole, self.kept, self._in_head = False, False, True
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._head, self.parts = list[tuple[bytes, bytes]](), list[bytes]()
+        self.status, self.whole, self.kept, self._in_head = 0, False, False, True
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(self._head)
+
+    def close(self) -> None:
+        """All is read. The parser knows this object: only the garbage collector would find the two."""
+        self._parser = None
 
     def feed(self, piece: bytes) -> list[bytes]:
         """What of it is body. Raises Garbled."""
@@ -53,7 +83,7 @@ class Answer:
 
     def end(self) -> None:
         """The other side closed: the end of a body whose length nobody told. Raises Garbled."""
-        if self._in_head or self.status < 200 or _LENGTHS & self.headers.keys():
+        if self._in_head or self.status < 200 or _LENGTHS & set(self.headers):
             raise Garbled("cut")
         self.whole = True
 
@@ -61,12 +91,12 @@ class Answer:
         if self.whole:
             self.kept = False  # nobody asked for another one
         else:
-            self._in_head, self.headers = True, {}
+            self._in_head, self._head = True, []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers tell us nothing.
         if self._in_head:
-            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            self._head.append((name, value))
 
     def on_headers_complete(self) -> None:
         if not self.whole:
@@ -101,7 +131,18 @@ def answer(
 
     Raises Garbled, TooLarge, OSError, or TimeoutError at `ends_at` (on the monotonic clock).
     """
-    reading = Answer()
+    with closing(Answer()) as reading:
+        _read(reading, connection, take, max_bytes, ends_at)
+    return reading
+
+
+def _read(
+    reading: Answer,
+    connection: socket.socket,
+    take: Callable[[bytes], object],
+    max_bytes: int,
+    ends_at: float,
+) -> None:
     received = body = 0
     while not reading.whole:
         if time.monotonic() > ends_at:
@@ -117,4 +158,3 @@ def answer(
             take(part)
         if received > _MAX_HEAD + _AROUND_A_BYTE * body:
             raise Garbled("too long")
-    return reading

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from apps.caching.semantic import embedders, guard, reading, verdicts
+from apps.caching.semantic import embedders, guard, verdicts, vocabulary
 from apps.caching.semantic.embedders import EmbedderUnavailable
 from tests.fakes.receiver import Receiver
 
@@ -84,9 +84,9 @@ def test_the_order_of_the_two_prompts_does_not_matter() -> None:
 
 
 def test_a_word_is_a_base_of_its_own_inflections_only() -> None:
-    assert "hat" not in reading.bases("hate") | reading.bases("hated") | reading.bases("hating")
-    assert reading.bases("riding") & reading.bases("rides")
-    assert reading.bases("running") & reading.bases("run")
+    assert "hat" not in vocabulary.bases("hate") | vocabulary.bases("hated") | vocabulary.bases("hating")
+    assert vocabulary.bases("riding") & vocabulary.bases("rides")
+    assert vocabulary.bases("running") & vocabulary.bases("run")
 
 
 def test_one_wrong_verdict_switches_a_kind_of_difference_off_and_right_ones_on_again() -> None:

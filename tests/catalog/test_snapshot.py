@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from apps.catalog import snapshot
-from apps.catalog.models import GenerationModel, Price, Route
+from apps.catalog.models import GenerationModel, Price, Route, RouteStats
 from apps.catalog.snapshot import Catalog
 from apps.core import clock
 
@@ -21,20 +22,56 @@ def reprice(slug: str, unit_price_usd: str, **values: Any) -> None:
     snapshot.forget()
 
 
-def test_three_queries_and_then_none(catalog: Catalog, django_assert_num_queries: Any) -> None:
+def test_four_queries_and_then_none(catalog: Catalog, django_assert_num_queries: Any) -> None:
     snapshot.forget()
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         assert set(snapshot.current().models) == set(catalog.models)
     with django_assert_num_queries(0):
         snapshot.current()
 
 
-def test_a_change_is_seen_after_the_refresh_time_and_not_before(catalog: Catalog) -> None:
-    GenerationModel.objects.filter(slug="premium").update(quality=10)
-    with clock.frozen(catalog.read_at + timedelta(seconds=snapshot.REFRESH_S - 0.1)):
-        assert snapshot.current().models["premium"].quality == 9
-    with clock.frozen(catalog.read_at + timedelta(seconds=snapshot.REFRESH_S)):
-        assert snapshot.current().models["premium"].quality == 10
+def test_what_has_not_changed_is_not_read_again(catalog: Catalog, django_assert_num_queries: Any) -> None:
+    known = snapshot.current()
+    with clock.frozen(clock.now() + timedelta(seconds=2 * snapshot.REFRESH_S)):
+        with django_assert_num_queries(1):
+            assert snapshot.current() is known
+        with django_assert_num_queries(0):
+            snapshot.current()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda route: GenerationModel.objects.filter(slug="premium").update(quality=1),
+        lambda route: GenerationModel.objects.filter(slug="premium").update(active=False),
+        lambda route: Route.objects.filter(pk=route.pk).update(weight=7),
+        lambda route: Route.objects.filter(pk=route.pk).update(active=False),
+        lambda route: Price.objects.create(route=route, version=9, unit="image", unit_price_usd=Decimal(9)),
+        lambda route: RouteStats.objects.create(route=route, samples=0, measured_at=clock.now()),
+    ],
+    ids=["model", "model off", "route", "route off", "price", "stats"],
+)
+def test_a_change_is_seen_after_the_refresh_time_and_not_before(
+    catalog: Catalog, change: Callable[[Route], object]
+) -> None:
+    snapshot.forget()
+    read_at = clock.now()
+    with clock.frozen(read_at):
+        known = snapshot.current()
+    # Prices have their time.
+    with clock.frozen(read_at + timedelta(seconds=snapshot.REFRESH_S - 0.1)):
+        change(Route.objects.get(model="premium", provider="wavespeed"))
+        assert snapshot.current() is known
+    with clock.frozen(read_at + timedelta(seconds=snapshot.REFRESH_S)):
+        assert snapshot.current() is not known
+
+
+def test_a_price_is_seen_when_it_comes_into_force(catalog: Catalog) -> None:
+    at = clock.now() + timedelta(seconds=60)
+    reprice("premium", "0.3", effective_at=at)
+    assert snapshot.current().models["premium"].routes[0].price.version == 1
+    with clock.frozen(at):
+        assert snapshot.current().models["premium"].routes[0].price.version == 2
 
 
 def test_nothing_in_it_can_be_changed(catalog: Catalog) -> None:

@@ -79,7 +79,9 @@ def turn(stack: Stack, **knobs: float) -> None:
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Iterator[Stack]:
-    with running_stack(tmp_path, env={"IO_THREADS": "200"}) as stack:
+    # As in production: in development Django keeps a copy of every query.
+    env = {"IO_THREADS": "200", "DEBUG": "0", "ALLOW_LOOPBACK_TARGETS": "1"}
+    with running_stack(tmp_path, env=env) as stack:
         turn(stack, time_scale=1.0, concurrency=3 * VERY_MANY)
         yield stack
 

@@ -1,5 +1,5 @@
-"""Flaky providers, one of them dead for the middle third: hardly a job fails, and the dead one is left alone. In the
-last third they are flakier still, and yet all of them are used."""
+"""Flaky providers, one of them dead for the middle third: hardly a job fails, and the dead one is left alone. Then they
+are flakier still, and yet all of them are used."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from tests import live
 from tests.chaos.crowd import Crowd
 from tests.stack import Stack, running_stack
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2400)
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +97,26 @@ def test_hardly_a_job_fails_while_providers_err_and_one_is_dead_for_a_third(
         time.sleep(0.5)
     recovery_s = (back_at - healed_at).total_seconds()
     openings = openings_of(fleet)
-    turn(fleet, error_rates=dict.fromkeys(PROVIDERS, FLAKY))
     crowds.append(submitted(fleet, third, "a hare"))
     for crowd in crowds:
         crowd.end(within_s=patience_s)
+    replayed = all_of(fleet, crowds)
 
-    everybody = Crowd.of(fleet, [job for crowd in crowds for job in crowd.ids])
+    turn(fleet, error_rates=dict.fromkeys(PROVIDERS, FLAKY))
+    crowds.append(submitted(fleet, third // 2, "a goat"))
+    crowds[-1].end(within_s=patience_s)
+
+    everybody = all_of(fleet, crowds)
     calls = calls_to_the_dead(fleet)
-    failed = everybody.statuses()["failed"]
-    figures = (len(everybody.ids), size[1], failed, calls, outage_s, recovery_s)
+    failed, among_flakier = (crowd.statuses()["failed"] for crowd in (replayed, crowds[-1]))
+    figures = (len(replayed.ids), size[1], failed, calls, outage_s, recovery_s)
     log.warning(
         "%s jobs, %s workers: %s failed, %s calls to the dead provider in %.0f s, back after %.1f s", *figures
     )
-    assert failed <= max(1, 0.001 * len(everybody.ids)), everybody.errors()
+    log.warning("of %s at providers that fail 30 %%: %s failed", len(crowds[-1].ids), among_flakier)
+    assert failed <= max(1, 0.001 * len(replayed.ids)), replayed.errors()
+    # Four purchases fail in turn by chance: 0.26 ** 4, without those refused for their number.
+    assert among_flakier <= max(1, 0.015 * len(crowds[-1].ids)), crowds[-1].errors()
     assert calls <= MAX_CALLS_TO_THE_DEAD
     # The short form runs beside other tests on a busy machine, where processes alone take seconds to be heard.
     assert recovery_s <= MAX_RECOVERY_S * (1 if size[0] == 2000 else 3)
@@ -136,6 +143,10 @@ def submitted(stack: Stack, count: int, prompt: str) -> Crowd:
 
     with ThreadPoolExecutor(4) as clients:
         return Crowd.of(stack, list(clients.map(submit, range(count))))
+
+
+def all_of(stack: Stack, crowds: list[Crowd]) -> Crowd:
+    return Crowd.of(stack, [job for crowd in crowds for job in crowd.ids])
 
 
 def charged_once(stack: Stack, crowd: Crowd) -> None:

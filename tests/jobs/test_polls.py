@@ -104,7 +104,7 @@ def test_what_is_held_canceled_or_not_due_is_left_alone(engine: Engine) -> None:
 
 def asked(taken: list[Job]) -> list[dict[str, Any]]:
     """What is to be noted of the answers."""
-    return [note for job in taken if (note := polls._look(job, None))]
+    return [note for job, answer in polls._answers(taken) if (note := polls._heard(job, answer))]
 
 
 def test_an_answer_that_says_nothing_new_of_a_long_job_writes_nothing(engine: Engine) -> None:

@@ -125,8 +125,8 @@ MUTANTS = (
     Mutant(
         ("worker killed: ticket saved",),
         "apps/jobs/polls.py",
-        '"next_at": at + timedelta(seconds=run.MAX_POLL_S)',
-        '"next_at": at + timedelta(hours=1)',
+        "next_at = at + timedelta(seconds=run.MAX_POLL_S)",
+        "next_at = at + timedelta(hours=1)",
         ("tests/jobs/test_polls.py::test_jobs_of_a_worker_that_died_while_it_asked_are_asked_for_again",),
     ),
     Mutant(
@@ -168,7 +168,8 @@ MUTANTS = (
     Mutant(
         ("provider dead for a while",),
         "apps/providers/reach.py",
-        '            breaker_store.report(name, token=token, generation=generation, verdict="failure")\n',
+        "            breaker_store.report("
+        'self.name, token=self.token, generation=self.generation, verdict="failure")\n',
         "",
         ("tests/providers/test_pings.py::test_a_provider_that_is_away_is_not_polled_for_each_of_its_jobs",),
     ),

@@ -4,7 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,9 @@ class Server:
                 for answer in answers:
                     if request := _request(client):
                         self.requests.append(request)
-                        client.sendall(answer)
+                        # Who has read enough does not wait for the rest.
+                        with suppress(ConnectionError):
+                            client.sendall(answer)
 
 
 def _request(client: socket.socket) -> bytes:
@@ -198,3 +201,20 @@ def test_what_comes_after_the_end_of_time_is_not_read() -> None:
         there.sendall(OK)
         with pytest.raises(TimeoutError):
             wire.answer(here, take=bytearray().extend, max_bytes=100, ends_at=time.monotonic() - 1)
+
+
+def test_an_answer_that_came_while_others_were_read_is_read_however_late(settings: Any) -> None:
+    settings.PROVIDER_READ_TIMEOUT_S = 0.1
+    with closing(Server([OK])) as server:
+        # The server takes a request for whole when it has seen this.
+        read = http.ask(server.url, headers={"x": BODY.decode()})
+        time.sleep(0.2)
+        assert read().body == b"{}"
+
+
+def test_several_are_asked_over_a_connection_each_and_in_any_order_each_reads_its_own() -> None:
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % number for number in range(3)]
+    servers = [Server([answer]) for answer in answers]
+    with closing(servers[0]), closing(servers[1]), closing(servers[2]):
+        reads = [http.ask(server.url, headers={"x": BODY.decode()}) for server in servers]
+        assert [read().body for read in reversed(reads)] == [b"2", b"1", b"0"]

@@ -1,6 +1,7 @@
 """Every call to a provider goes through `call`, which has the last word on errors and logs no secrets."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -71,3 +72,84 @@ def test_a_provider_is_available_until_ops_switch_it_off(simulator: Simulator) -
     registry.forget()
     assert not registry.is_available("wavespeed")
     assert not registry.is_available("nobody")
+
+
+def ordered(count: int) -> list[Ticket]:
+    tickets = []
+    for number in range(count):
+        order = GenerationRequest(
+            f"attempt-{number}", "image", "wavespeed-ai/fast-draft", "a wish [time:6000]"
+        )
+        answer = call.submit("wavespeed", order)
+        assert isinstance(answer, Pending)
+        tickets.append(answer.ticket)
+    return tickets
+
+
+def counted(simulator: Simulator) -> Counter[str]:
+    return Counter(simulator.summary()["calls"])
+
+
+def test_many_are_asked_once_each_and_the_answers_come_in_their_order(simulator: Simulator) -> None:
+    tickets, before = ordered(12), counted(simulator)
+    answers = list(call.poll_each("wavespeed", tickets))
+    assert [answer.ticket for answer in answers if isinstance(answer, Pending)] == tickets
+    assert counted(simulator) - before == {"poll": 12}
+
+
+def test_an_error_is_told_of_the_one_that_it_befell(simulator: Simulator) -> None:
+    tickets = ordered(6)
+    tickets[4] = Ticket("nobody")
+    answers = list(call.poll_each("wavespeed", tickets))
+    assert [isinstance(answer, Pending) for answer in answers] == [True, True, True, True, False, True]
+    error = answers[4]
+    assert isinstance(error, ProviderError)
+    assert error.kind == ErrorKind.NOT_FOUND
+
+
+def test_a_mistake_of_ours_in_one_question_spares_the_others(simulator: Simulator) -> None:
+    tickets = ordered(3)
+    tickets[2] = Ticket(None)  # type: ignore[arg-type]  # the mistake
+    answers = list(call.poll_each("wavespeed", tickets))
+    assert [isinstance(answer, Pending) for answer in answers] == [True, True, False]
+    error = answers[2]
+    assert isinstance(error, ProviderError)
+    assert error.kind == ErrorKind.MALFORMED
+
+
+def test_a_provider_that_went_away_is_asked_by_few_of_many(simulator: Simulator) -> None:
+    """The first is asked alone, and from the fifth failure on nobody is."""
+    tickets = ordered(40)
+    simulator.settings(dead=["wavespeed"])
+    before = counted(simulator)
+    answers = list(call.poll_each("wavespeed", tickets))
+    assert all(isinstance(answer, ProviderError) for answer in answers)
+    assert sum((counted(simulator) - before).values()) <= 6
+
+
+def test_one_that_dies_while_many_are_asked_is_asked_by_eight_at_most_and_then_by_one_at_a_time(
+    simulator: Simulator,
+) -> None:
+    tickets = ordered(40)
+    answers = call.poll_each("wavespeed", tickets)
+    # One, two and four: the next are eight.
+    assert all(isinstance(next(answers), Pending) for _ in range(7))
+    simulator.settings(dead=["wavespeed"])
+    before = counted(simulator)
+    assert all(isinstance(answer, ProviderError) for answer in answers)
+    assert sum((counted(simulator) - before).values()) == 8
+
+
+def test_an_adapter_that_asks_one_after_the_other_does(simulator: Simulator, settings: Any) -> None:
+    """Replicate's list tells of many; who is asked for singly is asked alone."""
+    base_url = f"{simulator.base_url}/replicate"
+    settings.PROVIDERS = {"replicate": {**simulator.provider_settings, "base_url": base_url}}
+    answers = list(call.poll_each("replicate", [Ticket("nobody"), Ticket("nobody else")]))
+    assert [error.kind for error in answers if isinstance(error, ProviderError)] == [ErrorKind.NOT_FOUND] * 2
+
+
+def test_a_provider_that_is_not_configured_is_asked_nothing(settings: Any) -> None:
+    settings.PROVIDERS = {}
+    [error] = call.poll_each("wavespeed", [Ticket("any")])
+    assert isinstance(error, ProviderError)
+    assert error.kind == ErrorKind.AUTHENTICATION

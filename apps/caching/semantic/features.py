@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import combinations, pairwise
 
-from apps.caching.semantic.reading import Connector, Reading, Token, read, words_of_lists
+from apps.caching.semantic import vocabulary
+from apps.caching.semantic.reading import Connector, Reading, read
+from apps.caching.semantic.tokens import Token
 
 NAMES = (
     "cosine",
@@ -41,7 +43,7 @@ _PRONOUN = re.compile(r"\b(?:they|them|he|him|she|her|it)\b", re.IGNORECASE)
 
 @cache
 def _pairs(name: str) -> frozenset[frozenset[str]]:
-    return frozenset(frozenset(pair) for pair in words_of_lists()[name])
+    return frozenset(frozenset(pair) for pair in vocabulary.lists()[name])
 
 
 def of(prompt_a: str, prompt_b: str, cosine: float) -> dict[str, float]:
@@ -130,7 +132,7 @@ Matched = list[tuple[int, int]]
 
 _LIGHT = {"ride", "take", "do", "have", "make", "go", "give"}
 _PLACED = {"positioned", "situated", "placed", "located", "stationed"}
-# No relations: see reading._silenced.
+# No relations: see tokens._silenced.
 _SILENT = {"agent", "there"}
 _JOINS = {"and", ",", "or", "but"}
 # Between these words may change places.
@@ -172,7 +174,7 @@ def _without_pale(lost: list[Token], ours: Reading, other: Reading) -> list[Toke
     """Less those that the other prompt says in a word that we pass over: `gazes` as `is observed`, and `is parked`
     as `is positioned`."""
     pale = [token for token in other.tokens if token.bland and token.role in ("word", "verb")]
-    placing = words_of_lists()["placing"]
+    placing = vocabulary.lists()["placing"]
     places = sum(token.text in _PLACED for token in pale) - sum(
         token.text in _PLACED for token in ours.tokens
     )
@@ -219,7 +221,7 @@ def _key(token: Token) -> str:
 def _relations(a: Reading, b: Reading) -> tuple[int, int, int]:
     """How many relations one prompt has and the other has not, not even the other way round: strong ones, those in
     each other's place, and the rest. A list relates too: `a cat and a mat` is no cat on a mat."""
-    strong_words = words_of_lists()["strong"]
+    strong_words = vocabulary.lists()["strong"]
     one, two = (
         Counter(
             _key(token)
@@ -281,7 +283,7 @@ def _way(one: Token, two: Token) -> str | None:
     name, other = _key(one), _key(two)
     pair = frozenset((name, other))
     if name == other:
-        return "either" if name in words_of_lists()["symmetric"] else "same"
+        return "either" if name in vocabulary.lists()["symmetric"] else "same"
     if pair in _pairs("converse"):
         return "either" if pair in _pairs("alike") else "converse"
     return "same" if pair in _pairs("alike") else None

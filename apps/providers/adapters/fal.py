@@ -6,8 +6,9 @@ the result says. No idempotency key is known and nothing to look a request up by
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -87,16 +88,10 @@ class Fal:
 
     def poll(self, ticket: Ticket) -> Pending | Result:
         """Asks for the status and, once there is one, for the result."""
-        status = self._get(ticket, "/status").json()
-        if status.get("request_id", ticket.task_id) != ticket.task_id:
-            raise ProviderError(ErrorKind.MALFORMED, "another request was answered")
-        if status.get("status") != "COMPLETED":
-            # A word we do not know is no end: the next poll, or the deadline, decides.
-            return Pending(ticket, "submitted" if status.get("status") == "IN_QUEUE" else "generating")
-        if status.get("error"):
-            raise _failure(_words(status["error"]), str(status.get("error_type", "")))
-        answer = self._get(ticket, "", failures=True)
-        return Result(ticket, _outputs(answer.json()), inference_ms=_inference_ms(status))
+        return self.ask(ticket)()
+
+    def ask(self, ticket: Ticket) -> Callable[[], Pending | Result]:
+        return partial(self._told, ticket, self._asked(ticket, "/status"))
 
     def cancel(self, ticket: Ticket) -> bool:
         """It is asked to stop. Whether that came in time to cost nothing, it does not say."""
@@ -114,17 +109,20 @@ class Fal:
         event_id = signatures.fal(self.jwks_url, raw, headers)
         return WebhookEvent(event_id, signatures.task_id(signatures.body(raw).get("request_id")))
 
-    def _get(self, ticket: Ticket, what: str, *, failures: bool = False) -> http.Answer:
-        """`failures`: whether an error may be the generation's own."""
-        answer = http.exchange("GET", self._url(ticket) + what, headers=self._headers())
-        if answer.status in (200, 202):
-            return answer
-        if answer.status == 404:
-            raise ProviderError(ErrorKind.NOT_FOUND, "the request is unknown")
-        error_type = answer.headers.get("x-fal-error-type", "")
-        if failures and (answer.status in (400, 422) or error_type):
-            raise _failure(_detail(answer), error_type)
-        raise _refusal(answer)
+    def _told(self, ticket: Ticket, read: Callable[[], http.Answer]) -> Pending | Result:
+        status = _found(read()).json()
+        if status.get("request_id", ticket.task_id) != ticket.task_id:
+            raise ProviderError(ErrorKind.MALFORMED, "another request was answered")
+        if status.get("status") != "COMPLETED":
+            # A word we do not know is no end: the next poll, or the deadline, decides.
+            return Pending(ticket, "submitted" if status.get("status") == "IN_QUEUE" else "generating")
+        if status.get("error"):
+            raise _failure(_words(status["error"]), str(status.get("error_type", "")))
+        answer = _found(self._asked(ticket, "")(), failures=True)
+        return Result(ticket, _outputs(answer.json()), inference_ms=_inference_ms(status))
+
+    def _asked(self, ticket: Ticket, what: str) -> Callable[[], http.Answer]:
+        return http.ask(self._url(ticket) + what, headers=self._headers())
 
     def _url(self, ticket: Ticket) -> str:
         parts = ticket.details.get("model", "").split("/")
@@ -146,6 +144,18 @@ def _arguments(request: GenerationRequest) -> dict[str, Any]:
         # Some apps have a list of words for it, and those that have a number read the word.
         told["duration"] = str(int(told["duration"]))
     return {"text" if request.kind == "audio" else "prompt": request.prompt, **told}
+
+
+def _found(answer: http.Answer, *, failures: bool = False) -> http.Answer:
+    """`failures`: whether an error may be the generation's own."""
+    if answer.status in (200, 202):
+        return answer
+    if answer.status == 404:
+        raise ProviderError(ErrorKind.NOT_FOUND, "the request is unknown")
+    error_type = answer.headers.get("x-fal-error-type", "")
+    if failures and (answer.status in (400, 422) or error_type):
+        raise _failure(_detail(answer), error_type)
+    raise _refusal(answer)
 
 
 def _refusal(answer: http.Answer) -> ProviderError:

@@ -7,8 +7,9 @@ documentation says never to send a submit again whose answer was lost, for it ma
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -69,14 +70,11 @@ class WaveSpeed:
         return _outcome(_data(answer))
 
     def poll(self, ticket: Ticket) -> Pending | Result:
+        return self.ask(ticket)()
+
+    def ask(self, ticket: Ticket) -> Callable[[], Pending | Result]:
         url = f"{self.base_url}/api/v3/predictions/{quote(ticket.task_id, safe='')}/result"
-        answer = http.exchange("GET", url, headers=self._headers())
-        if answer.status == 404:
-            raise ProviderError(ErrorKind.NOT_FOUND, "the prediction is unknown")
-        data = _data(answer)
-        if data["id"] != ticket.task_id:
-            raise ProviderError(ErrorKind.MALFORMED, "another prediction was answered")
-        return _outcome(data)
+        return partial(_told, ticket, http.ask(url, headers=self._headers()))
 
     def cancel(self, ticket: Ticket) -> bool:
         """The protocol has no way to cancel."""
@@ -105,6 +103,16 @@ class WaveSpeed:
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.api_key}"}
+
+
+def _told(ticket: Ticket, read: Callable[[], http.Answer]) -> Pending | Result:
+    answer = read()
+    if answer.status == 404:
+        raise ProviderError(ErrorKind.NOT_FOUND, "the prediction is unknown")
+    data = _data(answer)
+    if data["id"] != ticket.task_id:
+        raise ProviderError(ErrorKind.MALFORMED, "another prediction was answered")
+    return _outcome(data)
 
 
 def _body(request: GenerationRequest) -> dict[str, Any]:
