@@ -29,10 +29,10 @@ def insert(row: models.Model) -> None:
 
 
 def inserting(
-    model: type[models.Model], *, when: str, instead: Mapping[str, str], fresh: Collection[str] = ()
+    model: type[models.Model], *, instead: Mapping[str, str], when: str = "", fresh: Collection[str] = ()
 ) -> str:
-    """The text of an INSERT of every column, up to its FROM: the values of a row (`values`), but where the condition
-    `when` holds these expressions `instead`, by attribute.
+    """The text of an INSERT of every column, up to its FROM: the values of a row (`values`), but these expressions
+    `instead`, by attribute; given a condition `when`, only where it holds.
 
     `fresh`: attributes that have their default in every such row. They are no parameters: each of those costs the
     driver and Postgres a hundredth of what the statement costs.
@@ -43,7 +43,10 @@ def inserting(
         field.attname: f"{_default(field) if field.attname in fresh else f'%({field.attname})s'}::{_type(field)}"
         for field in fields
     }
-    chosen = {name: f"CASE WHEN {when} THEN {other} ELSE {own[name]} END" for name, other in instead.items()}
+    chosen = {
+        name: f"CASE WHEN {when} THEN {other} ELSE {own[name]} END" if when else other
+        for name, other in instead.items()
+    }
     return f'INSERT INTO "{model._meta.db_table}" ({names}) SELECT {", ".join((own | chosen).values())}'
 
 

@@ -3,7 +3,7 @@ refused refuses all of it, so it needs no transaction around it."""
 
 import json
 import uuid
-from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from apps.accounts.caller import Caller
@@ -29,6 +29,8 @@ _ANSWERED = {
     "cache_tier": "found.tier",
 }
 _RETURNED = tuple(_ANSWERED)
+# Of that, what only the database knows.
+_FOUND = ("outputs", "saved_usd", "cached_from", "cache_tier")
 # What no job has when it is accepted, whatever was asked for.
 _LATER = (
     "batch_id", "custom_id", "waiting_for", "skipped", "lease", "lease_expires_at", "crashes",
@@ -40,7 +42,7 @@ _NOTHING = (
 )
 
 
-def _insert(*, when: str) -> str:
+def _insert(*, when: str = "") -> str:
     return rows.inserting(Job, when=when, instead=_ANSWERED, fresh=_LATER)
 
 
@@ -62,7 +64,7 @@ _BUY, _REUSE_OR_BUY = _statement(_NOTHING), _statement(cached.LOOKUP)
 # Of what the statement above does, the half that needs no plan for money: a third of its time in Postgres.
 _REUSE = f"""
 WITH found AS MATERIALIZED ({cached.LOOKUP})
-{_insert(when="true")} FROM found RETURNING {", ".join(_RETURNED)}
+{_insert()} FROM found RETURNING {", ".join(_FOUND)}
 """
 
 
@@ -81,7 +83,7 @@ def accept(job: Job, caller: Caller, planned: Plan, *, may_reuse: bool) -> None:
         price_id=uuid.UUID(planned.quote["routes"][0]["price_id"]),
     )
     _, *decided = holds.store(_REUSE_OR_BUY if may_reuse else _BUY, values, timezone=caller.timezone)
-    _take_over(job, decided)
+    _take_over(job, dict(zip(_RETURNED, decided, strict=True)))
     if job.is_cached:
         cached.note(job, answered=True)
 
@@ -92,13 +94,25 @@ def _reuse(job: Job, values: dict[str, Any]) -> bool:
     if not stored:
         cached.note(job, answered=False)
         return False
-    _take_over(job, stored[0])
+    _take_over(job, _ended(job, values["now"]) | dict(zip(_FOUND, stored[0], strict=True)))
     return True
 
 
-def _take_over(job: Job, stored: Sequence[Any]) -> None:
-    """What the database decided."""
-    decided = dict(zip(_RETURNED, stored, strict=True))
+def _ended(job: Job, at: datetime) -> dict[str, Any]:
+    """What the statement writes into any job that it answers (`_ANSWERED`)."""
+    return {
+        "status": JobStatus.COMPLETED,
+        "flight": Flight.ALONE,
+        "due_at": None,
+        "rung_at": None,
+        "batch_route": None,
+        "started_at": job.created_at,
+        "finished_at": at,
+    }
+
+
+def _take_over(job: Job, decided: dict[str, Any]) -> None:
+    """What was stored instead of what was asked for."""
     decided["outputs"] = json.loads(decided["outputs"])
     for name, value in decided.items():
         setattr(job, name, value)

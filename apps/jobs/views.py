@@ -71,7 +71,7 @@ class Jobs(APIView):
     def post(self, request: Request) -> HttpResponse:
         once = _once(request)
         asked = inputs.parse(serializers.JobRequest, inputs.body(request))
-        traceparent = tracing.of_request(request.headers.get("traceparent"))
+        traceparent = tracing.of_request(request.META.get("HTTP_TRACEPARENT"))
         job, replayed = submit.submit(caller.required(request), asked, once=once, traceparent=traceparent)
         return _accepted(job, replayed=replayed)
 
@@ -195,7 +195,8 @@ class Models(APIView):
 
 def idempotency_key(request: Request) -> str | None:
     """Raises InvalidRequest for one that is none."""
-    key = request.headers.get("Idempotency-Key")
+    # Not `request.headers`, which makes a dictionary of all of them first.
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest.field("Idempotency-Key", "should be 1 to 255 printable ASCII characters")
     return key

@@ -1,13 +1,13 @@
 """The platform as it is measured: the real processes, limits out of the way, a provider that takes no time."""
 
-import http.client
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -19,6 +19,7 @@ _NO_LIMITS = """
 UPDATE accounts_tier SET requests_per_minute = 100000000, concurrency = 1000000, max_open_jobs = 1000000000,
     monthly_budget_usd = 1000000
 """
+_ANY = {"type": "image", "model": "fast-draft", "params": {"width": 64, "height": 64}}
 _FORGET = (
     "UPDATE jobs_job SET status = 'canceled', due_at = NULL, finished_at = now() WHERE status = 'queued'"
 )
@@ -30,7 +31,6 @@ class Stack:
     def __init__(self, running: stacks.Stack) -> None:
         self._running = running
         self.url = running.url
-        self._waiting = 0
 
     def key(self) -> str:
         return self._running.key()
@@ -70,36 +70,25 @@ class Stack:
                 time.sleep(0.05)
 
     @contextmanager
-    def waiters(self, count: int, paths: Sequence[str]) -> Iterator[None]:
-        """`count` clients in a long poll, each on one of `paths`."""
-        stop = threading.Event()
-        waiting = [
-            threading.Thread(target=self._wait, args=(paths[n % len(paths)], stop)) for n in range(count)
-        ]
-        for each in waiting:
-            each.daemon = True
-            each.start()
-        time.sleep(3)
-        try:
-            yield
-        finally:
-            stop.set()
-
-    def still_waiting(self) -> int:
-        return self._waiting
-
-    def _wait(self, path: str, stop: threading.Event) -> None:
-        parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    def waiters(self, count: int) -> Iterator[None]:
+        """`count` clients in a long poll for jobs that no worker runs; their jobs have ended when it is over."""
         headers = {"Authorization": f"Bearer {self.key()}"}
-        # The stack may be stopped while somebody waits.
-        with suppress(OSError, http.client.HTTPException):
-            while not stop.is_set():
-                self._waiting += 1
-                connection.request("GET", f"{path}?wait=60", headers=headers)
-                connection.getresponse().read()
-                self._waiting -= 1
-                stop.wait(1)  # a polite client that was not let in
+        with httpx.Client(base_url=self.url, headers=headers, timeout=30) as client:
+            jobs = [
+                client.post("/v1/jobs", json=_ANY | {"prompt": uuid.uuid4().hex}).json() for _ in range(10)
+            ]
+        paths = [job["urls"]["self"] for job in jobs]
+        command = [sys.executable, "-m", "tests.benchmarks.waiters", self.url, self.key(), str(count), *paths]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as crowd:
+            if crowd.stdout is None or not crowd.stdout.readline():
+                raise RuntimeError(f"not all of {count} clients could wait")
+            yield
+            # Who waited is told (in the words of apps/core/notify.py), so that no thread of the web process is left
+            # waiting for somebody who has gone.
+            self.forget_backlog()
+            self._running.redis.publish("gp:changed", " ".join(f"{job['id']}:end" for job in jobs))
+            if crowd.wait(60):
+                raise RuntimeError("the clients that waited were not answered")
 
 
 @contextmanager
