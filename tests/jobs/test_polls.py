@@ -146,7 +146,7 @@ def test_an_answer_that_comes_late_takes_nothing_from_who_has_the_job_now(engine
     assert engine.finish(job).status == "completed"
 
 
-def test_the_sweep_rings_once_for_two_hundred_and_for_new_work_as_ever(
+def test_the_sweep_rings_once_for_hundreds_and_for_new_work_as_ever(
     engine: Engine, django_capture_on_commit_callbacks: Any
 ) -> None:
     jobs = under_way(engine, 12)

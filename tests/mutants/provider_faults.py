@@ -293,8 +293,8 @@ POLLS = (
     Mutant(
         ("forgetful",),
         _REPLICATE,
-        "        if answer.status == 404:\n            raise ProviderError(ErrorKind.NOT_FOUND,",
-        "        if answer.status == 404:\n            raise ProviderError(ErrorKind.GENERATION_FAILED,",
+        "    if answer.status == 404:\n        raise ProviderError(ErrorKind.NOT_FOUND,",
+        "    if answer.status == 404:\n        raise ProviderError(ErrorKind.GENERATION_FAILED,",
         (f"{_POLL}[replicate-forgetful]",),
     ),
     Mutant(

@@ -140,11 +140,11 @@ def test_one_that_dies_while_many_are_asked_is_asked_by_eight_at_most_and_then_b
     assert sum((counted(simulator) - before).values()) == 8
 
 
-def test_an_adapter_that_asks_one_after_the_other_does(simulator: Simulator, settings: Any) -> None:
-    """Replicate's list tells of many; who is asked for singly is asked alone."""
-    base_url = f"{simulator.base_url}/replicate"
-    settings.PROVIDERS = {"replicate": {**simulator.provider_settings, "base_url": base_url}}
-    answers = list(call.poll_each("replicate", [Ticket("nobody"), Ticket("nobody else")]))
+def test_an_adapter_that_can_not_ask_many_at_once_is_asked_for_one_after_the_other(
+    simulator: Simulator, settings: Any
+) -> None:
+    settings.PROVIDERS = {"stability": {"base_url": f"{simulator.base_url}/stability", "api_key": "any"}}
+    answers = list(call.poll_each("stability", [Ticket("one"), Ticket("two")]))
     assert [error.kind for error in answers if isinstance(error, ProviderError)] == [ErrorKind.NOT_FOUND] * 2
 
 

@@ -10,9 +10,10 @@ open: only one that never started is taken for unbilled.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -95,7 +96,10 @@ class Replicate:
         return _outcome(_prediction(answer))
 
     def poll(self, ticket: Ticket) -> Pending | Result:
-        return _outcome(self._ask("GET", ticket, ""))
+        return self.ask(ticket)()
+
+    def ask(self, ticket: Ticket) -> Callable[[], Pending | Result]:
+        return partial(_told, ticket, http.ask(self._url(ticket), headers=self._headers()))
 
     def poll_many(self, tickets: Sequence[Ticket]) -> Mapping[str, Pending]:
         """Of the hundred made before the newest of `tickets`, itself included. One that a webhook named has no time."""
@@ -119,7 +123,8 @@ class Replicate:
 
     def cancel(self, ticket: Ticket) -> bool:
         """What has started may be billed."""
-        prediction = self._ask("POST", ticket, "/cancel")
+        answer = http.exchange("POST", f"{self._url(ticket)}/cancel", headers=self._headers())
+        prediction = _of(ticket, answer)
         return prediction.get("status") == "canceled" and prediction.get("started_at") is None
 
     def find(self, request: GenerationRequest) -> Ticket | None:
@@ -130,15 +135,8 @@ class Replicate:
         event_id = signatures.standard(self.webhook_secret, raw, headers)
         return WebhookEvent(event_id, signatures.task_id(signatures.body(raw).get("id")))
 
-    def _ask(self, method: http.Method, ticket: Ticket, action: str) -> dict[str, Any]:
-        url = f"{self.base_url}/v1/predictions/{quote(ticket.task_id, safe='')}{action}"
-        answer = http.exchange(method, url, headers=self._headers())
-        if answer.status == 404:
-            raise ProviderError(ErrorKind.NOT_FOUND, "the prediction is unknown")
-        prediction = _prediction(answer)
-        if prediction["id"] != ticket.task_id:
-            raise ProviderError(ErrorKind.MALFORMED, "another prediction was answered")
-        return prediction
+    def _url(self, ticket: Ticket) -> str:
+        return f"{self.base_url}/v1/predictions/{quote(ticket.task_id, safe='')}"
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.api_key}"}
@@ -155,6 +153,19 @@ def _input(request: GenerationRequest) -> dict[str, Any]:
 
 def _refusal(answer: http.Answer) -> ProviderError:
     return answers.refusal(answer.status, answers.field(answer, "detail"), headers=answer.headers)
+
+
+def _told(ticket: Ticket, read: Callable[[], http.Answer]) -> Pending | Result:
+    return _outcome(_of(ticket, read()))
+
+
+def _of(ticket: Ticket, answer: http.Answer) -> dict[str, Any]:
+    if answer.status == 404:
+        raise ProviderError(ErrorKind.NOT_FOUND, "the prediction is unknown")
+    prediction = _prediction(answer)
+    if prediction["id"] != ticket.task_id:
+        raise ProviderError(ErrorKind.MALFORMED, "another prediction was answered")
+    return prediction
 
 
 def _prediction(answer: http.Answer) -> dict[str, Any]:
