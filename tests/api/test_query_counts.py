@@ -24,8 +24,8 @@ READ = 3
 # it, a webhook or a count of what is open, there is a transaction around it; an Idempotency-Key looks into the cache
 # before it.
 ACCEPT, CACHED, TOGETHER, KEYED = 3, 3, 2, 1
-# What a cold process asks once: the key, the digest of the catalog, then its models, routes and prices, and the versions
-# of the policy lists.
+# What a cold process asks once: the key, the digest of the catalog, then its models, routes and prices, and the
+# versions of the policy lists.
 CALLER, CATALOG, POLICY = 1, 4, 1
 
 
